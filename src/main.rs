@@ -1,0 +1,4 @@
+//! The `weft` command.
+fn main() {
+    println!("{:?} {:?}", zmq::version(), zmq::has("curve"));
+}

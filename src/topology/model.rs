@@ -1,0 +1,173 @@
+//! A topology as the rest of Weft sees it: parsed and checked, with defaults filled in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{ChannelName, Limits, NodeName, Span};
+
+/// A whole fabric as declared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Topology {
+    /// The fabric itself.
+    pub fabric: Fabric,
+    /// Every node, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// Clients known by key, in the order of the file.
+    pub clients: Vec<Client>,
+    /// Every channel by name.
+    pub channels: BTreeMap<ChannelName, Channel>,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+/// What the file says of the fabric as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fabric {
+    /// Its name; nodes of another fabric are refused.
+    pub name: String,
+    /// The generation of the file, raised with every change.
+    pub epoch: u64,
+}
+
+/// One declared node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The machine it runs on; two copies of a partition are kept off one host.
+    pub host: String,
+    /// Where the host stands; copies are spread over zones first where zones are declared.
+    pub zone: Option<String>,
+    /// Where clients connect; at least one.
+    pub clients: Vec<Endpoint>,
+    /// Where peers' control and bulk links connect.
+    pub peers: Endpoint,
+    /// Where peers' SUB sockets connect.
+    pub signals: Endpoint,
+    /// Its data folder, absolute; `None` means `./weft-data/NAME`.
+    pub data: Option<PathBuf>,
+    /// Its CURVE key, as peers and clients know it.
+    pub public_key: Option<PublicKey>,
+    /// The file that holds its secret key, absolute.
+    pub secret_key_file: Option<PathBuf>,
+}
+
+/// One declared client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Client {
+    /// The principal's name.
+    pub name: String,
+    /// Its CURVE key.
+    pub public_key: PublicKey,
+}
+
+/// A ZeroMQ address that one node binds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Endpoint {
+    /// What the node binds: `tcp://ADDRESS:PORT` or `ipc://PATH` (absolute).
+    pub bind: String,
+    /// What others connect to; the same as `bind` unless `advertise` says otherwise.
+    pub advertise: String,
+    /// Whether it speaks CURVE: every tcp endpoint beyond loopback does.
+    pub curve: bool,
+}
+
+/// A CURVE public key in Z85, 40 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PublicKey(pub String);
+
+/// One declared channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Channel {
+    /// How it is stored and read.
+    pub kind: Kind,
+    /// The patterns of the subjects it captures; no subject is captured by two channels.
+    pub subjects: Vec<String>,
+    /// How many partitions; 1 for signals. Never changes.
+    pub partitions: u32,
+    /// How many copies of each partition; 0 for signals.
+    pub replicas: u32,
+    /// The confirm level where a publish names none.
+    pub confirm: Confirm,
+    /// How long records are kept. Not enforced yet.
+    pub keep: Keep,
+    /// The largest record: bytes of its encoded form.
+    pub max_record: u64,
+}
+
+/// The kinds of channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Not stored: whoever is connected reads it.
+    Signal,
+    /// Stored, replicated, read by position.
+    Stream,
+}
+
+/// When a publish is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirm {
+    /// Never; refusals are still sent.
+    None,
+    /// Once a majority of the replicas has synced it.
+    Quorum,
+}
+
+/// Retention as declared: a record leaves when any of them says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Keep {
+    /// Older than this, in nanoseconds.
+    pub age: Option<SpanNanos>,
+    /// Beyond this many bytes per partition.
+    pub size: Option<u64>,
+    /// Beyond this many records per partition.
+    pub count: Option<u64>,
+}
+
+/// A [`Span`] as plain nanoseconds in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SpanNanos(pub u64);
+
+impl From<Span> for SpanNanos {
+    fn from(span: Span) -> Self {
+        Self(span.0)
+    }
+}
+
+impl Topology {
+    /// The node of this name.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signal => "signal",
+            Self::Stream => "stream",
+        })
+    }
+}
+
+impl fmt::Display for Confirm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Quorum => "quorum",
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.advertise)
+    }
+}

@@ -1,0 +1,104 @@
+//! What a node asks its journal to keep, and to give back.
+
+use bytes::Bytes;
+
+use super::{Offset, Partition, Wall};
+
+/// One entry of a partition's replicated log.
+///
+/// Invariant along one log: `index` rises by one; `term` never falls; the next entry's `first_offset` is
+/// `first_offset + count`; `time` never falls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Raft's term.
+    pub term: u64,
+    /// Raft's index, from 1.
+    pub index: u64,
+    /// What `data` holds.
+    pub kind: EntryKind,
+    /// The offset of the first record, or of the next record to come where `count` is 0.
+    pub first_offset: Offset,
+    /// How many records it holds.
+    pub count: u32,
+    /// The leader's time for all of them.
+    pub time: Wall,
+    /// The encoded batches (`wire::entry`); empty where the kind has none.
+    pub data: Bytes,
+}
+
+/// What a log entry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A new leader's first entry; it holds nothing and uses no offset.
+    Blank = 0,
+    /// Batches of records.
+    Records = 1,
+}
+
+/// One thing to make durable, in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalItem {
+    /// This replica belongs to a partition with these voters. Written once per partition, before anything else of it.
+    Founding {
+        /// Whose founding it is.
+        partition: Partition,
+        /// The encoded founding record (`wire::founding`).
+        record: Bytes,
+    },
+    /// Raft's hard state. The newest counts.
+    HardState {
+        /// Whose state it is.
+        partition: Partition,
+        /// The current term.
+        term: u64,
+        /// The raft id voted for in it, 0 for none.
+        vote: u64,
+        /// The highest index known to be committed; every entry up to it is in the journal.
+        commit: u64,
+    },
+    /// A log entry. One with an index that the log already reached withdraws that entry and all after it.
+    Entry {
+        /// Whose log it belongs to.
+        partition: Partition,
+        /// The entry.
+        entry: LogEntry,
+    },
+}
+
+impl JournalItem {
+    /// The partition this item belongs to.
+    pub fn partition(&self) -> &Partition {
+        match self {
+            Self::Founding { partition, .. }
+            | Self::HardState { partition, .. }
+            | Self::Entry { partition, .. } => partition,
+        }
+    }
+}
+
+/// A wish to read entries back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// Names the answer.
+    pub id: u64,
+    /// Whose log.
+    pub partition: Partition,
+    /// The first entry wanted.
+    pub from: LoadFrom,
+    /// The first index no longer wanted.
+    pub index_end: u64,
+    /// Stop before the entry whose `data` would pass this sum, but give at least one.
+    pub bytes_max: u64,
+}
+
+/// Where a read starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadFrom {
+    /// The entry of this index.
+    Index(u64),
+    /// The entry that holds this offset.
+    Offset(Offset),
+    /// The first entry of records whose time is this or later.
+    Time(Wall),
+}

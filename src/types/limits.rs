@@ -1,0 +1,155 @@
+//! Every bound of the fabric with its reason. What a topology may change lives in [`Limits`]; the rest is constant.
+
+use serde::{Deserialize, Serialize};
+
+use super::Span;
+
+/// The bounds a topology may change under `[limits]`. All sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The largest frame taken from anybody (`MAXMSGSIZE`). A frame is held in memory whole, several times over.
+    pub frame_max: u64,
+    /// Client sessions of one node: each costs libzmq about 28 KiB and us a table row.
+    pub sessions_max: u64,
+    /// Subscriptions of one session; a session is one application thread, not a proxy for many.
+    pub subscriptions_max: u64,
+    /// Publishes of one session not yet answered, by bytes of records: one window of a fast producer.
+    pub session_inflight_bytes: u64,
+    /// Publishes of all sessions not yet answered: what a node holds while its quorum is slow.
+    pub node_inflight_bytes: u64,
+    /// Records sent on one subscription and not yet returned by `ack` or `credit`, where the client names no credit.
+    pub subscription_window_bytes: u64,
+    /// Committed entries a leader keeps in memory per partition, so that live readers never touch the disk.
+    pub cache_bytes: u64,
+    /// Uncommitted entries of one partition; beyond it the leader answers `busy`.
+    pub uncommitted_bytes: u64,
+    /// The size of a journal segment file. It holds at least two of the largest commits.
+    pub segment_bytes: u64,
+    /// Publishes are refused while the data disk has less free space than this.
+    pub disk_free_min: u64,
+    /// Producers remembered per partition; each costs about 64 bytes and its window.
+    pub producers_max: u64,
+    /// Sequences remembered per producer and partition: at least what one producer may have in flight.
+    pub producer_window: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_max: 8 << 20,
+            sessions_max: 10_000,
+            subscriptions_max: 256,
+            session_inflight_bytes: 16 << 20,
+            node_inflight_bytes: 64 << 20,
+            subscription_window_bytes: 1 << 20,
+            cache_bytes: 4 << 20,
+            uncommitted_bytes: 16 << 20,
+            segment_bytes: 64 << 20,
+            disk_free_min: 256 << 20,
+            producers_max: 10_000,
+            producer_window: 1_024,
+        }
+    }
+}
+
+/// The largest record a channel accepts where it names no `max_record`.
+pub const RECORD_MAX_DEFAULT: u64 = 1 << 20;
+
+/// The largest `max_record` a channel may name: a record must not hold a link for long.
+pub const RECORD_MAX: u64 = 64 << 20;
+
+/// What a frame may hold beside its largest record: header, subject, key, headers of the record.
+pub const FRAME_OVERHEAD: u64 = 64 << 10;
+
+/// Records in one publish; bounds the work of one step.
+pub const RECORDS_PER_PUBLISH: u64 = 65_536;
+
+/// Bytes of a subject. Subjects are repeated in every record.
+pub const SUBJECT_BYTES_MAX: usize = 255;
+
+/// Words of a subject; bounds the work of matching a pattern.
+pub const SUBJECT_WORDS_MAX: usize = 32;
+
+/// Bytes of a key: it is hashed for every record.
+pub const KEY_BYTES_MAX: usize = 1_024;
+
+/// Headers of one record.
+pub const HEADERS_MAX: usize = 64;
+
+/// Bytes of a producer's name: it is stored with every batch.
+pub const PRODUCER_BYTES_MAX: usize = 64;
+
+/// How deep MessagePack objects may nest before a frame is refused: nothing in the protocol needs more than five.
+pub const NESTING_MAX: usize = 32;
+
+/// Partitions of one channel: a count that no single node would fit is a slip of the pen.
+pub const PARTITIONS_MAX: u32 = 1_024;
+
+/// Replicas of one partition: more voters make every commit slower and no disaster likelier to be survived.
+pub const REPLICAS_MAX: u32 = 7;
+
+/// Nodes of one topology; links grow with the square of it.
+pub const NODES_MAX: usize = 300;
+
+/// Names of nodes, channels and clients: they are part of every frame, path and metric.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// The heartbeat of the core: the shell calls `step` with a tick this often.
+pub const TICK: Span = Span::from_millis(50);
+
+/// A follower that hears nothing from its leader for 10 to 20 ticks calls an election; a leader beats every 2.
+pub const ELECTION_TICKS: usize = 10;
+
+/// See [`ELECTION_TICKS`].
+pub const HEARTBEAT_TICKS: usize = 2;
+
+/// Bytes of entries in one append message: one bulk frame well below the smallest `frame_max`.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+
+/// Append messages on their way to one follower: with the line above, what a slow follower makes its leader hold.
+pub const APPENDS_INFLIGHT_MAX: usize = 64;
+
+/// Bytes of records in one `deliver` or one answer to a fetch between nodes (at least one record goes anyway).
+pub const DELIVER_BYTES_MAX: u64 = 256 << 10;
+
+/// A publish that no leader answered for this long is refused with `outcome_unknown`.
+pub const PUBLISH_TIMEOUT: Span = Span::from_secs(5);
+
+/// A leader holds a fetch that finds nothing new for this long, then answers that there is nothing.
+pub const FETCH_WAIT: Span = Span::from_millis(1_000);
+
+/// A fetch without an answer for this long is sent again, to whoever leads now.
+pub const FETCH_TIMEOUT: Span = Span::from_millis(2_500);
+
+/// Fetches held by one leader; a peer that sends more is answered at once with nothing.
+pub const FETCHES_HELD_MAX: usize = 100_000;
+
+/// A peer not heard for this long is shown as down. Peers beat every [`PEER_BEAT`].
+pub const PEER_DOWN: Span = Span::from_secs(2);
+
+/// How often a node states who it is, what it leads and what it holds to each peer.
+pub const PEER_BEAT: Span = Span::from_millis(500);
+
+/// Clocks of two nodes further apart than this are reported.
+pub const CLOCK_SKEW_MAX: Span = Span::from_secs(10);
+
+/// A graceful stop hands leadership over for at most this long.
+pub const STOP_HANDOVER: Span = Span::from_secs(2);
+
+/// After a `busy`, when to come back.
+pub const BUSY_RETRY: Span = Span::from_millis(100);
+
+/// A session that holds something (publishes in flight, subscriptions) and has been silent is probed this often.
+pub const PROBE: Span = Span::from_secs(2);
+
+/// A session that holds nothing and has been silent for this long is forgotten.
+pub const SESSION_IDLE: Span = Span::from_secs(60);
+
+/// Frames that wait for one client in libzmq; a client that lets them pile up is dropped.
+pub const CLIENT_FRAMES_WAITING: i32 = 10_000;
+
+/// Frames that wait for one peer in libzmq; Raft and fetches send again what does not fit.
+pub const PEER_FRAMES_WAITING: i32 = 10_000;
+
+/// Frames that wait for one peer on the signal socket before libzmq drops, seen as a gap.
+pub const SIGNAL_FRAMES_WAITING: i32 = 10_000;

@@ -1,0 +1,22 @@
+//! The vocabulary every room shares: names, time, records, log entries and every limit.
+//!
+//! This room imports no other, and nothing in it acts.
+
+mod journal;
+pub mod limits;
+mod names;
+mod pattern;
+mod record;
+mod time;
+
+pub use journal::{EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry};
+pub use limits::Limits;
+pub use names::{
+    ChannelName, Incarnation, NodeName, Partition, RecordId, RecordIdError, ReplicaId,
+};
+pub use pattern::{Pattern, PatternError, Subject, SubjectError};
+pub use record::{Record, key_partition};
+pub use time::{Now, Span, Time, Wall};
+
+/// A record's position in its partition: dense, from 0, never reused.
+pub type Offset = u64;

@@ -1,0 +1,358 @@
+//! Headers between a client and a node. Every message is one frame: the header, a map with one key,
+//! then the records. Unknown fields are ignored; an unknown header is refused.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::types::{ChannelName, Offset, Wall};
+
+/// The version of the client protocol.
+pub const VERSION: u32 = 1;
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// Optional introduction; answered by `welcome`.
+    Hello(Hello),
+    /// Records follow.
+    Publish(Publish),
+    /// Asks for records.
+    Subscribe(Subscribe),
+    /// Ends a subscription; answered by `end`.
+    Unsubscribe(Unsubscribe),
+    /// Returns the window up to an offset.
+    Ack(Ack),
+    /// Returns or adds bytes to the window.
+    Credit(Credit),
+    /// Asks what the node knows; answered by `view`.
+    Inspect(Inspect),
+    /// Ends the session.
+    Bye(Bye),
+}
+
+/// What a node sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// Answers `hello`.
+    Welcome(Welcome),
+    /// The publish is accepted.
+    Confirm(Confirmed),
+    /// Records follow.
+    Deliver(Deliver),
+    /// No, with a reason.
+    Refuse(Refuse),
+    /// A subscription is over.
+    End(End),
+    /// Answers `inspect`.
+    View(View),
+    /// Ignorable: the node asks the transport whether the client is still there.
+    Ping(Ping),
+}
+
+/// `hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hello {
+    /// The highest protocol version the client speaks; 1 if omitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// What the client calls itself, for the log only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `publish`: the records after it go to the channel that captures their subject.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Publish {
+    /// Echoed in the answer. Without it a refusal cannot be matched to its publish.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The subject of records that carry none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Puts all records in this partition, which must then be that of each key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// `none` or `quorum`; the channel's if omitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<ConfirmLevel>,
+    /// With `sequence`: who numbers its publishes, so that a retry is stored once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer: Option<ByteBuf>,
+    /// The number of this publish among its producer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Refuse with `out_of_order` unless this sequence of the producer is accepted in the partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// How many records follow; checked if given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// CRC-32 (zlib's) of all bytes after the header; checked if given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crc: Option<u32>,
+}
+
+/// The confirm levels on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfirmLevel {
+    /// No confirm.
+    None,
+    /// Synced by a majority of the replicas.
+    Quorum,
+}
+
+/// `subscribe`: idempotent; sent again under the same `id` it changes nothing and is answered with
+/// an empty `deliver`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Subscribe {
+    /// The client's number for this subscription, in every `deliver` of it.
+    pub id: u64,
+    /// Subjects wanted: `*` is one word, `#` zero or more, last only. It may reach into several
+    /// channels.
+    pub pattern: String,
+    /// Only this channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
+    /// Only this partition (with `channel`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// Where to start in stored channels; `end` if omitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<From>,
+    /// Bytes the client will take before it returns credit; the node's default window if omitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credit: Option<u64>,
+}
+
+/// Where a subscription starts: `"start"`, `"end"`, `{"offset": 7}` (with `channel` and
+/// `partition`), `{"offsets": {"0": 7, "1": 9}}` (with `channel`), `{"time": 1700000000000}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// The oldest record.
+    Start,
+    /// The next record to come.
+    End,
+    /// This offset of the named partition.
+    Offset(Offset),
+    /// These offsets by partition number; partitions not named start at their start. To resume.
+    Offsets(std::collections::BTreeMap<String, Offset>),
+    /// The first record stamped at this time (milliseconds since 1970) or later.
+    Time(Wall),
+}
+
+/// `unsubscribe`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unsubscribe {
+    /// The subscription.
+    pub id: u64,
+}
+
+/// `ack`: all records of the partition up to `offset` are done with; their bytes return to the
+/// window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The subscription.
+    pub id: u64,
+    /// The channel; may be omitted where the subscription reaches into one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
+    /// The partition.
+    #[serde(default)]
+    pub partition: u32,
+    /// The last offset done with.
+    pub offset: Offset,
+}
+
+/// `credit`: adds bytes to the window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// The subscription.
+    pub id: u64,
+    /// Bytes of encoded records.
+    pub bytes: u64,
+}
+
+/// `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inspect {
+    /// Echoed in the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+}
+
+/// `bye`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bye {}
+
+/// `welcome`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Welcome {
+    /// The version both speak.
+    pub version: u32,
+    /// The fabric's name.
+    pub fabric: String,
+    /// The node's name.
+    pub node: String,
+    /// The generation of the node's topology.
+    pub epoch: u64,
+    /// Who the node takes the client to be: the name of its proven key, or absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The largest frame the node takes, in bytes.
+    pub frame_max: u64,
+    /// The window of a subscription that names no credit, in bytes.
+    pub window: u64,
+    /// Every node's client endpoints, to fail over to.
+    pub nodes: Vec<NodeEndpoints>,
+}
+
+/// Where a node's clients connect.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeEndpoints {
+    /// The node.
+    pub name: String,
+    /// Its advertised client endpoints.
+    pub endpoints: Vec<String>,
+    /// Its CURVE key, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+}
+
+/// `confirm`: the publish's records in record order, as runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Confirmed {
+    /// The publish's `id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The channel it went to.
+    pub channel: String,
+    /// Where the records are.
+    pub runs: Vec<Run>,
+    /// True if the node had them already: this publish was a repeat, of all of it or of a part.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+}
+
+/// Consecutive records of one publish that lie at consecutive offsets of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// The position in the publish of its first record, from 0.
+    pub record: u64,
+    /// The partition.
+    pub partition: u32,
+    /// The offset of its first record.
+    pub offset: Offset,
+    /// How many records.
+    pub count: u64,
+}
+
+/// `deliver`: records of one subscription. With no records it says that the subscription stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Deliver {
+    /// The subscription.
+    pub id: u64,
+    /// The channel; empty where no records follow.
+    pub channel: String,
+    /// The partition, in stored channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// Offset and time of the records, in record order, in stored channels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Stamped>,
+    /// Signals only: the number, among the signals that matched this subscription in this channel,
+    /// of the first record. A jump is a gap: that many were dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// How many records follow.
+    pub count: u64,
+}
+
+/// Consecutive records with consecutive offsets and one time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stamped {
+    /// The offset of the first.
+    pub offset: Offset,
+    /// How many.
+    pub count: u64,
+    /// The leader's time, milliseconds since 1970.
+    pub time: Wall,
+}
+
+/// `refuse`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refuse {
+    /// The `id` of what is refused, where it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The stable number of the reason.
+    pub code: u16,
+    /// Its stable name.
+    pub name: String,
+    /// What was wrong and what to do, for a person.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retry: bool,
+    /// When to retry, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// The partition that refused, where only a part of a publish is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// The positions of the refused records in the publish, where only a part is refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<u64>,
+}
+
+/// `end`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct End {
+    /// The subscription.
+    pub id: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// `view`: what the node knows of itself and its peers, as a MessagePack map (`NodeView`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct View {
+    /// The `id` of the `inspect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The view, encoded as MessagePack, `bin`.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// `ping`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ping {}
+
+/// A frame taken apart: the header and the bytes of the records after it, not yet looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message<H> {
+    /// The header.
+    pub header: H,
+    /// The encoded records, possibly none.
+    pub records: Bytes,
+}

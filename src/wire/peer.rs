@@ -1,0 +1,227 @@
+//! Messages between nodes. One frame carries an [`Envelope`] and then any number of
+//! [`PeerMessage`]s, each one MessagePack object.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{ChannelName, Incarnation, NodeName, Offset, Wall};
+
+/// The version of the peer protocol.
+pub const PEER_VERSION: u32 = 1;
+
+/// Who sent a frame. In every frame, since libzmq reconnects unseen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The peer protocol's version.
+    pub version: u32,
+    /// The fabric's name.
+    pub fabric: String,
+    /// The sender.
+    pub node: NodeName,
+    /// The life of its data folder.
+    pub incarnation: Incarnation,
+    /// The generation of its topology.
+    pub epoch: u64,
+}
+
+/// One message between nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerMessage {
+    /// Sent every beat and on change: what the sender holds and leads.
+    State(State),
+    /// A partition's founding record, for a replica that states it has none.
+    Found(Found),
+    /// One Raft message.
+    Raft(RaftMessage),
+    /// A batch for the partition's leader.
+    Forward(Forward),
+    /// Answers `Forward`.
+    Outcome(Outcome),
+    /// Asks the partition's leader for committed entries.
+    Fetch(Fetch),
+    /// Answers `Fetch`.
+    Fetched(Fetched),
+}
+
+/// The beat.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The sender's calendar clock, to notice skew.
+    pub wall: Wall,
+    /// For each partition the sender is declared to hold: the founding it has, if any.
+    pub holds: Vec<Holds>,
+    /// The partitions the sender leads now.
+    pub leads: Vec<Leads>,
+    /// True if the sender is about to stop.
+    pub stopping: bool,
+}
+
+/// What the sender has of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// CRC-32 of the founding record, if the sender holds one.
+    pub founding: Option<u32>,
+}
+
+/// One partition the sender leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leads {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// In this term; a higher one wins.
+    pub term: u64,
+}
+
+/// A founding record on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The encoded record.
+    pub record: Bytes,
+}
+
+/// Raft's message in our own encoding: the fields of raft-rs's `Message` that are used.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RaftMessage {
+    /// The channel.
+    pub channel: Option<ChannelName>,
+    /// The partition.
+    pub partition: u32,
+    /// raft-rs's `MessageType` number.
+    pub kind: i32,
+    /// The receiver's raft id.
+    pub to: u64,
+    /// The sender's raft id.
+    pub from: u64,
+    /// The sender's term.
+    pub term: u64,
+    /// Term of the entry before the first.
+    pub log_term: u64,
+    /// Index of the entry before the first.
+    pub index: u64,
+    /// The entries.
+    pub entries: Vec<WireEntry>,
+    /// The sender's commit index.
+    pub commit: u64,
+    /// The term of the entry at `commit`.
+    pub commit_term: u64,
+    /// Whether an append or vote is rejected.
+    pub reject: bool,
+    /// Where the rejecting log ends.
+    pub reject_hint: u64,
+    /// raft-rs's context (marks a transfer).
+    pub context: Bytes,
+    /// raft-rs's priority of the sender.
+    pub priority: i64,
+}
+
+/// A log entry on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireEntry {
+    /// Raft's term.
+    pub term: u64,
+    /// Raft's index.
+    pub index: u64,
+    /// The encoded entry with its head (`wire::entry`); empty for a blank one.
+    pub data: Bytes,
+}
+
+/// A batch for the leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The sender's number for this request.
+    pub request: u64,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// How many records.
+    pub count: u32,
+    /// CRC-32 of `records`.
+    pub crc: u32,
+    /// The producer and its number for the publish.
+    pub producer: Option<(Bytes, u64)>,
+    /// Accept only after this sequence of the producer.
+    pub after: Option<u64>,
+    /// Whether an `Outcome` is wanted once it is committed, or only if it is refused.
+    pub confirm: bool,
+    /// The encoded records.
+    pub records: Bytes,
+}
+
+/// What became of a `Forward`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The `Forward`'s number.
+    pub request: u64,
+    /// Where it is, or why it is not.
+    pub result: Result<Accepted, Refusal>,
+}
+
+/// A committed batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The offset of its first record.
+    pub offset: Offset,
+    /// Whether it was there before.
+    pub repeated: bool,
+}
+
+/// A refusal by another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The number of the reason.
+    pub code: u16,
+    /// For a person.
+    pub message: String,
+}
+
+/// Asks for committed entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The sender's number for this request.
+    pub request: u64,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The first record wanted.
+    pub from: FetchFrom,
+    /// Stop before the entry that would pass this many bytes, but give at least one.
+    pub bytes_max: u64,
+}
+
+/// Where a fetch starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FetchFrom {
+    /// At this offset; waits if it is the next to come.
+    Offset(Offset),
+    /// At the first record of this time or later.
+    Time(Wall),
+    /// At the next record to come: answered at once, with no entries and `next` set to it.
+    End,
+}
+
+/// Committed entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The `Fetch`'s number.
+    pub request: u64,
+    /// The entries with their heads; the first may begin before the offset asked for.
+    pub entries: Vec<Bytes>,
+    /// The next offset to ask for after these entries.
+    pub next: Offset,
+    /// Why there is nothing, where the receiver cannot serve; try whoever leads.
+    pub refusal: Option<Refusal>,
+}
