@@ -132,7 +132,8 @@ pub struct Subscribe {
 }
 
 /// Where a subscription starts: `"start"`, `"end"`, `{"offset": 7}` (with `channel` and
-/// `partition`), `{"offsets": {"0": 7, "1": 9}}` (with `channel`), `{"time": 1700000000000}`.
+/// `partition`), `{"offsets": {"0": 7, "1": 9}}` (with `channel`), `{"offsets": {"orders/0": 7}}`
+/// (across channels), `{"time": 1700000000000}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum From {
@@ -142,7 +143,8 @@ pub enum From {
     End,
     /// This offset of the named partition.
     Offset(Offset),
-    /// These offsets by partition number; partitions not named start at their start. To resume.
+    /// These offsets by partition number, or by `channel/number` where `channel` is not named;
+    /// partitions not named start at their start. To resume.
     Offsets(std::collections::BTreeMap<String, Offset>),
     /// The first record stamped at this time (milliseconds since 1970) or later.
     Time(Wall),
@@ -275,6 +277,11 @@ pub struct Deliver {
     /// Offset and time of the records, in record order, in stored channels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<Stamped>,
+    /// In stored channels: the offset after everything this subscription was given or that was
+    /// skipped for it, which is where it resumes (`from` `offsets`). As soon as a partition's start
+    /// is known (where `end` or `time` lies), the node says so in a `deliver` without records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Offset>,
     /// Signals only: the number, among the signals that matched this subscription in this channel,
     /// of the first record. A jump is a gap: that many were dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
