@@ -1,4 +1,7 @@
-//! The `weft` command.
-fn main() {
-    println!("{:?} {:?}", zmq::version(), zmq::has("curve"));
+//! The `weft` command: parses, runs, maps to an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weft::cli::main()
 }

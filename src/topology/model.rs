@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ChannelName, Limits, NodeName, Span};
+use crate::types::{ChannelName, Limits, NodeName, Pattern, Span};
 
 /// A whole fabric as declared.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,7 +86,7 @@ pub struct Channel {
     /// How it is stored and read.
     pub kind: Kind,
     /// The patterns of the subjects it captures; no subject is captured by two channels.
-    pub subjects: Vec<String>,
+    pub subjects: Vec<Pattern>,
     /// How many partitions; 1 for signals. Never changes.
     pub partitions: u32,
     /// How many copies of each partition; 0 for signals.
@@ -145,6 +145,31 @@ impl Topology {
     /// The node of this name.
     pub fn node(&self, name: &NodeName) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == *name)
+    }
+
+    /// The channel that captures `subject`; at most one does.
+    pub fn channel_for(&self, subject: &str) -> Option<(&ChannelName, &Channel)> {
+        self.channels
+            .iter()
+            .find(|(_, channel)| channel.subjects.iter().any(|own| own.matches(subject)))
+    }
+
+    /// Every channel that captures some subject which `pattern` selects, by name.
+    pub fn channels_for(&self, pattern: &Pattern) -> Vec<(&ChannelName, &Channel)> {
+        self.channels
+            .iter()
+            .filter(|(_, channel)| channel.subjects.iter().any(|own| own.overlaps(pattern)))
+            .collect()
+    }
+}
+
+impl Channel {
+    /// Whether its records are stored: it has partitions with replicas and offsets.
+    pub fn is_stored(&self) -> bool {
+        match self.kind {
+            Kind::Signal => false,
+            Kind::Stream => true,
+        }
     }
 }
 

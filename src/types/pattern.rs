@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::limits::{SUBJECT_BYTES_MAX, SUBJECT_WORDS_MAX};
 
 /// A checked subject: dot-separated words, none empty, no `*`, `#`, white space or control
@@ -11,7 +13,8 @@ pub struct Subject<'a>(&'a str);
 
 /// A checked pattern: words as in a subject, `*` for exactly one word, `#` for zero or more, only as
 /// the last.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Pattern(String);
 
 /// Why a text is no subject.
