@@ -2,7 +2,20 @@
 //! its specification; this room implements it and holds no policy and no state.
 
 pub mod client;
+mod error;
+mod frame;
 pub mod peer;
+mod peer_frame;
+pub mod records;
 mod refusal;
+mod scan;
+pub mod signal;
 
+pub use error::{RecordProblem, WireError};
+pub use frame::{
+    Payload, REPLIES, REQUESTS, decode_reply, decode_request, encode_reply, encode_request, frames,
+};
+pub use peer_frame::{PEER_MESSAGES, decode_peer, encode_peer};
+pub use records::{RawRecord, RawRecords};
 pub use refusal::{Code, TABLE as REFUSALS};
+pub use scan::Malformed;

@@ -1,0 +1,321 @@
+//! Records: walked as bytes by nodes that pass them on, built and decoded only by those who use
+//! them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::types::Record;
+use crate::types::limits::{HEADERS_MAX, KEY_BYTES_MAX, NESTING_MAX};
+
+use super::error::{RecordProblem, WireError};
+use super::scan::{Item, Reader, object_len};
+
+/// One record in its encoded form. Every part borrows from the frame; fields this version does not
+/// know stay in `bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// Its own subject, not checked beyond being text.
+    pub subject: Option<&'a str>,
+    /// Its key, whether sent as `str` or as `bin`.
+    pub key: Option<&'a [u8]>,
+    /// Its body, whether sent as `str` or as `bin`.
+    pub body: &'a [u8],
+    /// The pairs of its headers, encoded.
+    headers: &'a [u8],
+    /// How many fields the map declares, and how long that declaration is.
+    fields: u32,
+    head: usize,
+    /// Where a subject of nil lies in `bytes`.
+    nil_subject: Option<usize>,
+}
+
+/// Walks encoded records one after the other. After an error it is at its end.
+#[derive(Debug, Clone)]
+pub struct RawRecords<'a> {
+    rest: &'a [u8],
+    record: u64,
+}
+
+impl<'a> RawRecords<'a> {
+    /// All records in `bytes`: what follows the header of a frame.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            record: 0,
+        }
+    }
+}
+
+impl<'a> Iterator for RawRecords<'a> {
+    type Item = Result<RawRecord<'a>, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.record;
+        self.record += 1;
+        let result = RawRecord::read(self.rest);
+        self.rest = match &result {
+            Ok(raw) => &self.rest[raw.bytes.len()..],
+            Err(_) => &[],
+        };
+        Some(result.map_err(|problem| WireError::BadRecord { record, problem }))
+    }
+}
+
+impl<'a> RawRecord<'a> {
+    /// Its headers in the order sent.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let mut reader = Reader::new(self.headers);
+        std::iter::from_fn(move || match (reader.next(), reader.next()) {
+            (Ok(Item::Str(name)), Ok(Item::Str(value))) => Some((name, value)),
+            _ => None,
+        })
+    }
+
+    /// A copy of it as a person or a client library handles it.
+    pub fn to_record(&self) -> Record {
+        Record {
+            subject: self.subject.unwrap_or_default().to_owned(),
+            key: self.key.map(Bytes::copy_from_slice),
+            headers: self
+                .headers()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            body: Bytes::copy_from_slice(self.body),
+        }
+    }
+
+    fn read(bytes: &'a [u8]) -> Result<Self, RecordProblem> {
+        let mut reader = Reader::new(bytes);
+        let Item::Map(fields) = reader.next()? else {
+            return Err(RecordProblem::NotAMap);
+        };
+        let head = reader.at();
+        let mut body = None;
+        let mut key = None;
+        let mut subject = None;
+        let mut headers = None;
+        let mut nil_subject = None;
+        for _ in 0..fields {
+            let at = reader.at();
+            let Item::Str(name) = reader.next()? else {
+                return Err(super::Malformed::KeyNotStr { at }.into());
+            };
+            match name {
+                "body" => once(&mut body, "body", read_body(&mut reader)?)?,
+                "key" => once(&mut key, "key", read_key(&mut reader)?)?,
+                "subject" => {
+                    let at = reader.at();
+                    let text = read_subject(&mut reader)?;
+                    nil_subject = text.is_none().then_some(at);
+                    once(&mut subject, "subject", text)?;
+                }
+                "headers" => once(&mut headers, "headers", read_headers(&mut reader, bytes)?)?,
+                _ => reader.skip(NESTING_MAX - 1)?,
+            }
+        }
+        Ok(Self {
+            bytes: &bytes[..reader.at()],
+            subject: subject.flatten(),
+            key: key.flatten(),
+            body: body.ok_or(RecordProblem::NoBody)?,
+            headers: headers.unwrap_or_default(),
+            fields,
+            head,
+            nil_subject,
+        })
+    }
+}
+
+/// Appends the record with `subject` as its own, without decoding the rest of it.
+///
+/// # Panics
+/// If it has a subject already.
+pub fn splice_subject(record: &RawRecord<'_>, subject: &str, out: &mut Vec<u8>) {
+    assert!(record.subject.is_none(), "a record has one subject");
+    if let Some(at) = record.nil_subject {
+        out.extend_from_slice(&record.bytes[..at]);
+        write_str(out, subject);
+        out.extend_from_slice(&record.bytes[at + 1..]);
+        return;
+    }
+    write_map_len(out, record.fields + 1);
+    write_str(out, "subject");
+    write_str(out, subject);
+    out.extend_from_slice(&record.bytes[record.head..]);
+}
+
+/// Appends `record` encoded. An empty subject is left out: that of the publish counts then.
+pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    let has_subject = !record.subject.is_empty();
+    let has_headers = !record.headers.is_empty();
+    let optional = [has_subject, record.key.is_some(), has_headers];
+    let fields = 1 + optional.iter().filter(|has| **has).count();
+    write_map_len(out, fields as u32);
+    if has_subject {
+        write_str(out, "subject");
+        write_str(out, &record.subject);
+    }
+    if let Some(key) = &record.key {
+        write_str(out, "key");
+        write_bin(out, key);
+    }
+    if has_headers {
+        write_str(out, "headers");
+        write_headers(out, &record.headers);
+    }
+    write_str(out, "body");
+    write_bin(out, &record.body);
+}
+
+/// Decodes exactly one record.
+pub fn decode_record(bytes: &[u8]) -> Result<Record, WireError> {
+    let bad = |problem| WireError::BadRecord { record: 0, problem };
+    let raw = RawRecord::read(bytes).map_err(bad)?;
+    match bytes.len() - raw.bytes.len() {
+        0 => Ok(raw.to_record()),
+        more => Err(bad(RecordProblem::Trailing(more))),
+    }
+}
+
+/// How many objects `records` holds, whatever they are. [`RawRecords`] looks into them.
+pub fn count(records: &[u8]) -> Result<u64, WireError> {
+    let mut rest = records;
+    let mut record = 0;
+    while !rest.is_empty() {
+        let len = object_len(rest).map_err(|problem| WireError::BadRecord {
+            record,
+            problem: problem.into(),
+        })?;
+        rest = &rest[len..];
+        record += 1;
+    }
+    Ok(record)
+}
+
+/// The checksum of a batch: zlib's CRC-32.
+pub fn crc(records: &[u8]) -> u32 {
+    crc32fast::hash(records)
+}
+
+/// Holds `records` to the checksum that its header names, if it names one.
+pub fn check_crc(records: &[u8], declared: Option<u32>) -> Result<(), WireError> {
+    match (declared, crc(records)) {
+        (Some(declared), found) if declared != found => {
+            Err(WireError::CrcMismatch { declared, found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Holds the number of records `found` to the one that the header names, if it names one.
+pub fn check_count(found: u64, declared: Option<u64>) -> Result<(), WireError> {
+    match declared {
+        Some(declared) if declared != found => Err(WireError::CountMismatch { declared, found }),
+        _ => Ok(()),
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<(), RecordProblem> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(RecordProblem::Twice(field)),
+    }
+}
+
+fn read_body<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RecordProblem> {
+    match reader.next()? {
+        Item::Bin(bytes) => Ok(bytes),
+        Item::Str(text) => Ok(text.as_bytes()),
+        _ => Err(RecordProblem::WrongType {
+            field: "body",
+            wanted: "bin or str",
+        }),
+    }
+}
+
+fn read_key<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, RecordProblem> {
+    let key = match reader.next()? {
+        Item::Nil => return Ok(None),
+        Item::Bin(bytes) => bytes,
+        Item::Str(text) => text.as_bytes(),
+        _ => {
+            return Err(RecordProblem::WrongType {
+                field: "key",
+                wanted: "bin or str",
+            });
+        }
+    };
+    if key.len() > KEY_BYTES_MAX {
+        return Err(RecordProblem::KeyTooLong(key.len()));
+    }
+    Ok(Some(key))
+}
+
+fn read_subject<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a str>, RecordProblem> {
+    match reader.next()? {
+        Item::Nil => Ok(None),
+        Item::Str(text) => Ok(Some(text)),
+        _ => Err(RecordProblem::WrongType {
+            field: "subject",
+            wanted: "a str",
+        }),
+    }
+}
+
+/// The encoded pairs of a map from `str` to `str`, each name once.
+fn read_headers<'a>(reader: &mut Reader<'a>, bytes: &'a [u8]) -> Result<&'a [u8], RecordProblem> {
+    let wrong = || RecordProblem::WrongType {
+        field: "headers",
+        wanted: "a map from str to str",
+    };
+    let count = match reader.next()? {
+        Item::Nil => 0,
+        Item::Map(count) => count,
+        _ => return Err(wrong()),
+    };
+    if count as usize > HEADERS_MAX {
+        return Err(RecordProblem::TooManyHeaders(count));
+    }
+    let start = reader.at();
+    // A table of names is not worth its allocation: most records have a handful, none has more than
+    // the limit.
+    let mut names = [""; HEADERS_MAX];
+    for position in 0..count as usize {
+        let (Item::Str(name), Item::Str(_)) = (reader.next()?, reader.next()?) else {
+            return Err(wrong());
+        };
+        if names[..position].contains(&name) {
+            return Err(RecordProblem::HeaderTwice(super::error::shorten(name)));
+        }
+        names[position] = name;
+    }
+    Ok(&bytes[start..reader.at()])
+}
+
+fn write_headers(out: &mut Vec<u8>, headers: &BTreeMap<String, String>) {
+    write_map_len(out, headers.len() as u32);
+    for (name, value) in headers {
+        write_str(out, name);
+        write_str(out, value);
+    }
+}
+
+const VEC: &str = "a Vec takes every byte";
+
+fn write_map_len(out: &mut Vec<u8>, len: u32) {
+    rmp::encode::write_map_len(out, len).expect(VEC);
+}
+
+fn write_str(out: &mut Vec<u8>, text: &str) {
+    rmp::encode::write_str(out, text).expect(VEC);
+}
+
+fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+    rmp::encode::write_bin(out, bytes).expect(VEC);
+}
