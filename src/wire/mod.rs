@@ -2,7 +2,9 @@
 //! its specification; this room implements it and holds no policy and no state.
 
 pub mod client;
+pub mod entry;
 mod error;
+pub mod founding;
 mod frame;
 pub mod peer;
 mod peer_frame;

@@ -1,0 +1,313 @@
+//! A stream's partition: which offsets are taken, and which publishes were stored before.
+//!
+//! The state follows committed entries only. The leader keeps the publishes it proposed and that are
+//! not committed yet in an overlay, so that a retry is judged before its first try is decided.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::types::{Limits, Offset, Wall};
+
+/// The state of one stream partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    next_offset: Offset,
+    last_time: Wall,
+    windows: BTreeMap<Bytes, Window>,
+    /// The producers by when they were last heard.
+    by_age: BTreeMap<u64, Bytes>,
+    /// Uncommitted publishes of this leader by (producer, sequence).
+    proposed: BTreeMap<(Bytes, u64), Stored>,
+    producers_max: usize,
+    window_max: usize,
+    /// Rises with every stored stamp: which producer was heard last.
+    clock: u64,
+}
+
+/// A producer's number for a publish, as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The producer.
+    pub producer: Bytes,
+    /// Its number for the publish.
+    pub sequence: u64,
+    /// What tells a retry from a reuse.
+    pub digest: Bytes,
+}
+
+/// The leader's answer to a publish, before anything is proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not seen before: propose it.
+    New,
+    /// Committed before, at this offset.
+    Repeat(Offset),
+    /// Proposed before, at this offset, and not committed yet: answer when it is.
+    Proposed(Offset),
+    /// The sequence was used for other records.
+    Reused,
+    /// The sequence is older than what is remembered.
+    TooOld,
+    /// The sequence named by `after` is not here.
+    OutOfOrder,
+}
+
+/// A log that does not continue; the replica must not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an entry begins at offset {first} instead of {expected}")]
+pub struct StreamError {
+    /// Where it begins.
+    pub first: Offset,
+    /// Where it should.
+    pub expected: Offset,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Window {
+    stored: BTreeMap<u64, Stored>,
+    /// Sequences up to this one have left the window.
+    floor: Option<u64>,
+    heard: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    offset: Offset,
+    digest: Bytes,
+}
+
+impl Stream {
+    /// An empty partition.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            next_offset: 0,
+            last_time: Wall(0),
+            windows: BTreeMap::new(),
+            by_age: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            producers_max: limits.producers_max as usize,
+            window_max: limits.producer_window as usize,
+            clock: 0,
+        }
+    }
+
+    /// The next offset to become visible.
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// The time of the last visible record.
+    pub fn last_time(&self) -> Wall {
+        self.last_time
+    }
+
+    /// Takes the batches of a committed entry: for each its record count and stamp.
+    pub fn apply(
+        &mut self,
+        first: Offset,
+        time: Wall,
+        batches: impl IntoIterator<Item = (u32, Option<Stamp>)>,
+    ) -> Result<(), StreamError> {
+        if first != self.next_offset {
+            return Err(StreamError {
+                first,
+                expected: self.next_offset,
+            });
+        }
+        self.last_time = self.last_time.max(time);
+        for (count, stamp) in batches {
+            let offset = self.next_offset;
+            self.next_offset += u64::from(count);
+            if let Some(stamp) = stamp {
+                self.remember(stamp, offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// What to do with a publish, given everything committed and proposed.
+    pub fn judge(&self, stamp: Option<&Stamp>, after: Option<u64>) -> Verdict {
+        let Some(stamp) = stamp else {
+            return Verdict::New;
+        };
+        if let Some(proposed) = self.proposed.get(&(stamp.producer.clone(), stamp.sequence)) {
+            return match proposed.digest == stamp.digest {
+                true => Verdict::Proposed(proposed.offset),
+                false => Verdict::Reused,
+            };
+        }
+        let window = self.windows.get(&stamp.producer);
+        if let Some(stored) = window.and_then(|window| window.stored.get(&stamp.sequence)) {
+            return match stored.digest == stamp.digest {
+                true => Verdict::Repeat(stored.offset),
+                false => Verdict::Reused,
+            };
+        }
+        if window.is_some_and(|w| w.floor.is_some_and(|floor| stamp.sequence <= floor)) {
+            return Verdict::TooOld;
+        }
+        match after {
+            Some(after) if !self.is_accepted(&stamp.producer, after) => Verdict::OutOfOrder,
+            _ => Verdict::New,
+        }
+    }
+
+    /// Notes a publish that was just proposed at `offset`.
+    pub fn propose(&mut self, stamp: Stamp, offset: Offset) {
+        let stored = Stored {
+            offset,
+            digest: stamp.digest,
+        };
+        self.proposed
+            .insert((stamp.producer, stamp.sequence), stored);
+    }
+
+    /// Forgets what was proposed: this replica no longer leads, and what becomes of it is the log's
+    /// say.
+    pub fn forget_proposed(&mut self) {
+        self.proposed.clear();
+    }
+
+    fn is_accepted(&self, producer: &Bytes, sequence: u64) -> bool {
+        self.proposed.contains_key(&(producer.clone(), sequence))
+            || self.windows.get(producer).is_some_and(|window| {
+                window.stored.contains_key(&sequence)
+                    || window.floor.is_some_and(|floor| sequence <= floor)
+            })
+    }
+
+    fn remember(&mut self, stamp: Stamp, offset: Offset) {
+        self.proposed
+            .remove(&(stamp.producer.clone(), stamp.sequence));
+        self.clock += 1;
+        let window = self.windows.entry(stamp.producer.clone()).or_default();
+        self.by_age.remove(&window.heard);
+        self.by_age.insert(self.clock, stamp.producer);
+        window.heard = self.clock;
+        window.stored.insert(
+            stamp.sequence,
+            Stored {
+                offset,
+                digest: stamp.digest,
+            },
+        );
+        if window.stored.len() > self.window_max {
+            window.floor = window.stored.pop_first().map(|(sequence, _)| sequence);
+        }
+        if self.windows.len() > self.producers_max {
+            let oldest = self.by_age.pop_first();
+            oldest.and_then(|(_, producer)| self.windows.remove(&producer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream() -> Stream {
+        let limits = Limits {
+            producer_window: 3,
+            producers_max: 2,
+            ..Limits::default()
+        };
+        Stream::new(&limits)
+    }
+
+    fn stamp(producer: &'static str, sequence: u64, digest: &'static str) -> Stamp {
+        Stamp {
+            producer: Bytes::from_static(producer.as_bytes()),
+            sequence,
+            digest: Bytes::from_static(digest.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn promise_4_a_retry_is_known_committed_or_not() {
+        let mut stream = stream();
+        let first = stamp("p", 5, "x");
+        assert_eq!(stream.judge(Some(&first), None), Verdict::New);
+        stream.propose(first.clone(), 0);
+        assert_eq!(stream.judge(Some(&first), None), Verdict::Proposed(0));
+        assert_eq!(
+            stream.judge(Some(&stamp("p", 5, "y")), None),
+            Verdict::Reused
+        );
+        stream
+            .apply(0, Wall(1), [(2, Some(first.clone()))])
+            .expect("continues");
+        assert_eq!(stream.judge(Some(&first), None), Verdict::Repeat(0));
+        assert_eq!(
+            stream.judge(Some(&stamp("p", 5, "y")), None),
+            Verdict::Reused
+        );
+        assert_eq!(stream.next_offset(), 2);
+    }
+
+    #[test]
+    fn promise_3_after_holds_the_order_of_retries() {
+        let mut stream = stream();
+        let second = stamp("p", 6, "y");
+        assert_eq!(stream.judge(Some(&second), Some(5)), Verdict::OutOfOrder);
+        stream.propose(stamp("p", 5, "x"), 0);
+        assert_eq!(stream.judge(Some(&second), Some(5)), Verdict::New);
+        stream.forget_proposed();
+        assert_eq!(stream.judge(Some(&second), Some(5)), Verdict::OutOfOrder);
+    }
+
+    #[test]
+    fn a_retry_of_5_after_6_is_new_and_one_below_the_window_is_too_old() {
+        let mut stream = stream();
+        stream
+            .apply(0, Wall(1), [(1, Some(stamp("p", 6, "six")))])
+            .expect("continues");
+        assert_eq!(
+            stream.judge(Some(&stamp("p", 5, "five")), None),
+            Verdict::New
+        );
+        for (offset, sequence) in [(1, 7), (2, 8), (3, 9)] {
+            let stamp = stamp("p", sequence, "later");
+            stream
+                .apply(offset, Wall(1), [(1, Some(stamp))])
+                .expect("continues");
+        }
+        assert_eq!(
+            stream.judge(Some(&stamp("p", 5, "five")), None),
+            Verdict::TooOld
+        );
+        assert_eq!(
+            stream.judge(Some(&stamp("p", 6, "six")), None),
+            Verdict::TooOld
+        );
+    }
+
+    #[test]
+    fn the_producer_heard_longest_ago_leaves_first() {
+        let mut stream = stream();
+        for (offset, producer) in [(0, "a"), (1, "b"), (2, "a"), (3, "c")] {
+            let stamp = stamp(producer, offset, "x");
+            stream
+                .apply(offset, Wall(1), [(1, Some(stamp))])
+                .expect("continues");
+        }
+        assert_eq!(
+            stream.judge(Some(&stamp("a", 0, "x")), None),
+            Verdict::Repeat(0)
+        );
+        assert_eq!(stream.judge(Some(&stamp("b", 1, "x")), None), Verdict::New);
+    }
+
+    #[test]
+    fn offsets_are_dense() {
+        let mut stream = stream();
+        let error = stream.apply(4, Wall(1), [(1, None)]).expect_err("a hole");
+        assert_eq!(
+            error,
+            StreamError {
+                first: 4,
+                expected: 0
+            }
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Raft's messages in the fabric's own encoding and back.
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+
+use crate::types::Partition;
+use crate::wire::entry::EntryHead;
+use crate::wire::peer::{RaftMessage, WireEntry};
+
+/// The message as it goes to a peer.
+pub(super) fn to_wire(partition: &Partition, mut message: Message) -> RaftMessage {
+    RaftMessage {
+        channel: Some(partition.channel.clone()),
+        partition: partition.number,
+        kind: message.get_msg_type() as i32,
+        to: message.to,
+        from: message.from,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        entries: message
+            .take_entries()
+            .into_iter()
+            .map(|entry| WireEntry {
+                term: entry.term,
+                index: entry.index,
+                data: entry.data,
+            })
+            .collect(),
+        commit: message.commit,
+        commit_term: message.commit_term,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        context: message.context,
+        priority: message.priority,
+    }
+}
+
+/// A peer's message as Raft takes it.
+pub(super) fn from_wire(wire: RaftMessage) -> Result<Message, String> {
+    let kind =
+        protobuf_kind(wire.kind).ok_or_else(|| format!("its kind {} is unknown", wire.kind))?;
+    let mut message = Message::default();
+    message.set_msg_type(kind);
+    message.to = wire.to;
+    message.from = wire.from;
+    message.term = wire.term;
+    message.log_term = wire.log_term;
+    message.index = wire.index;
+    message.set_entries(
+        wire.entries
+            .into_iter()
+            .map(entry)
+            .collect::<Vec<_>>()
+            .into(),
+    );
+    message.commit = wire.commit;
+    message.commit_term = wire.commit_term;
+    message.reject = wire.reject;
+    message.reject_hint = wire.reject_hint;
+    message.context = wire.context;
+    message.priority = wire.priority;
+    Ok(message)
+}
+
+/// The head of an entry's data; `None` for a blank entry.
+pub(super) fn head(data: &Bytes) -> Result<Option<EntryHead>, String> {
+    if data.is_empty() {
+        return Ok(None);
+    }
+    EntryHead::decode(data)
+        .map(|(head, _)| Some(head))
+        .map_err(|error| error.to_string())
+}
+
+/// An entry as Raft takes it.
+fn entry(wire: WireEntry) -> Entry {
+    raft_entry(wire.term, wire.index, wire.data)
+}
+
+/// An entry of Raft's with this data.
+pub(super) fn raft_entry(term: u64, index: u64, data: Bytes) -> Entry {
+    let mut entry = Entry::default();
+    entry.set_entry_type(EntryType::EntryNormal);
+    entry.term = term;
+    entry.index = index;
+    entry.data = data;
+    entry
+}
+
+fn protobuf_kind(number: i32) -> Option<MessageType> {
+    use MessageType::*;
+    // Only what replicas say to each other; local and forwarded kinds have no place on the wire.
+    [
+        MsgAppend,
+        MsgAppendResponse,
+        MsgRequestVote,
+        MsgRequestVoteResponse,
+        MsgHeartbeat,
+        MsgHeartbeatResponse,
+        MsgTransferLeader,
+        MsgTimeoutNow,
+        MsgRequestPreVote,
+        MsgRequestPreVoteResponse,
+    ]
+    .into_iter()
+    .find(|kind| *kind as i32 == number)
+}

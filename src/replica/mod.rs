@@ -1,0 +1,466 @@
+//! One replica of one partition: drives Raft and maps what it wants to things to persist, messages
+//! to send and entries to apply.
+//!
+//! The order that makes it safe: entries and votes go to the journal; what promises them to others
+//! (`persisted_messages`) is held until the journal has synced them; only a leader's appends leave
+//! at once. This room never looks into a record and never decides who may publish.
+
+mod codec;
+mod log;
+mod recovery;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{Message, MessageType};
+use raft::{Config, RawNode, StateRole};
+
+use crate::types::limits::{
+    APPEND_BYTES_MAX, APPENDS_INFLIGHT_MAX, ELECTION_TICKS, HEARTBEAT_TICKS,
+};
+use crate::types::{JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId};
+use crate::wire::peer::RaftMessage;
+
+use log::{Log, Wish};
+pub use recovery::{RecoveredLog, RecoveryError};
+
+/// Who a replica is and what bounds it.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// The partition.
+    pub partition: Partition,
+    /// This replica.
+    pub me: ReplicaId,
+    /// All voters, this one among them.
+    pub voters: Vec<ReplicaId>,
+    /// Draws the election timeouts, with the partition, the node and the term.
+    pub seed: u64,
+    /// Committed entries kept in memory, in bytes.
+    pub cache_bytes: u64,
+    /// Uncommitted entries a leader accepts, in bytes.
+    pub uncommitted_bytes: u64,
+}
+
+/// One replica of one partition.
+pub struct Replica {
+    config: ReplicaConfig,
+    raw: RawNode<Log>,
+    /// Messages that promise something not yet synced, by the number of their `Ready`.
+    held: VecDeque<(u64, Vec<Message>)>,
+    /// Every `Ready` not yet known to be durable, in order: its number, and whether it needs a sync
+    /// of its own. One that does not is durable as soon as those before it are.
+    outstanding: VecDeque<(u64, bool)>,
+    synced: u64,
+    failure: Option<String>,
+}
+
+/// What a replica wants after it was stepped.
+#[derive(Debug, Default)]
+pub struct ReplicaOutput {
+    /// To be made durable, in order.
+    pub items: Vec<JournalItem>,
+    /// Set if `items` must be synced before anything else happens here: tell
+    /// [`Replica::handle_persisted`] this number then.
+    pub ready: Option<u64>,
+    /// May leave now.
+    pub messages: Vec<RaftMessage>,
+    /// Newly committed entries, in order.
+    pub committed: Vec<LogEntry>,
+    /// A read from the journal that a lagging follower needs; at most one is under way.
+    pub load: Option<LoadRequest>,
+}
+
+/// A proposal that could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Not the leader, or about to hand over. Nothing was proposed.
+    #[error("this replica does not lead the partition")]
+    NotLeader,
+    /// Too much is uncommitted. Nothing was proposed.
+    #[error("the partition has as many uncommitted bytes as it may")]
+    Full,
+}
+
+impl Replica {
+    /// A replica that goes on where its journal ended.
+    pub fn new(config: ReplicaConfig, recovered: RecoveredLog) -> Self {
+        let voters = config.voters.iter().map(ReplicaId::raft_id).collect();
+        let applied = recovered.commit();
+        let log = Log::new(
+            config.partition.clone(),
+            voters,
+            recovered,
+            config.cache_bytes,
+        );
+        let raft_config = Config {
+            id: config.me.raft_id(),
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied,
+            max_size_per_msg: APPEND_BYTES_MAX,
+            max_inflight_msgs: APPENDS_INFLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            max_uncommitted_size: config.uncommitted_bytes,
+            max_committed_size_per_ready: 4 * APPEND_BYTES_MAX,
+            batch_append: true,
+            ..Config::default()
+        };
+        let quiet = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&raft_config, log, &quiet)
+            .expect("the configuration is constant and the log's state was checked by recovery");
+        let mut replica = Self {
+            config,
+            raw,
+            held: VecDeque::new(),
+            outstanding: VecDeque::new(),
+            synced: 0,
+            failure: None,
+        };
+        replica.steady();
+        replica
+    }
+
+    /// Time passed: `limits::TICK` of it.
+    pub fn handle_tick(&mut self) {
+        if self.failure.is_none() {
+            self.raw.tick();
+            self.steady();
+        }
+    }
+
+    /// A message of another replica. One that makes no sense is dropped, with the reason.
+    pub fn handle_message(&mut self, message: RaftMessage) -> Result<(), String> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        let message = codec::from_wire(message)?;
+        self.check_message(&message)?;
+        let outcome = self.raw.step(message);
+        self.steady();
+        match outcome {
+            // A peer that is no voter (a stranger's late message) is no fault of this replica.
+            Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The journal synced everything of the `Ready` with this number and before.
+    pub fn handle_persisted(&mut self, number: u64) {
+        while let Some((front, needs_sync)) = self.outstanding.front().copied() {
+            if needs_sync && front > number {
+                break;
+            }
+            self.outstanding.pop_front();
+            self.synced = front;
+        }
+        if self.failure.is_none() {
+            self.raw.on_persist_ready(self.synced);
+            self.steady();
+        }
+    }
+
+    /// The journal answered the load. Entries whose term is not the log's are refused.
+    pub fn handle_loaded(&mut self, entries: Result<Vec<LogEntry>, String>) -> Result<(), String> {
+        let (wish, outcome) = self.raw.mut_store().handle_loaded(entries);
+        if let Some(context) = wish {
+            if outcome.is_ok() {
+                self.raw.on_entries_fetched(context);
+            }
+            self.raw.mut_store().forget_loaded();
+        }
+        self.steady();
+        outcome
+    }
+
+    /// Appends an entry as leader. `data` must begin at [`Self::next_offset`]; the index it got.
+    pub fn propose(&mut self, data: Bytes) -> Result<u64, ProposeError> {
+        if self.raw.raft.state != StateRole::Leader || self.raw.raft.lead_transferee.is_some() {
+            return Err(ProposeError::NotLeader);
+        }
+        match self.raw.propose(Vec::new(), data.into()) {
+            Ok(()) => Ok(self.raw.raft.raft_log.last_index()),
+            Err(_) => Err(ProposeError::Full),
+        }
+    }
+
+    /// Calls an election, as the founder does at once.
+    pub fn campaign(&mut self) {
+        // Refused only where there is nothing to do: it leads already.
+        let _ = self.raw.campaign();
+        self.steady();
+    }
+
+    /// Hands leadership to the replica on `node`, if this one leads and that one is a voter.
+    pub fn transfer_to(&mut self, raft_id: u64) {
+        self.raw.transfer_leader(raft_id);
+        self.steady();
+    }
+
+    /// The peer does not answer: send it probes only.
+    pub fn report_unreachable(&mut self, raft_id: u64) {
+        self.raw.report_unreachable(raft_id);
+    }
+
+    /// Collects everything there is to do. To be called after the calls above, until it is empty.
+    pub fn drain(&mut self) -> ReplicaOutput {
+        let mut output = ReplicaOutput::default();
+        while self.failure.is_none() && self.raw.has_ready() {
+            self.handle_ready(&mut output);
+        }
+        self.release_held(&mut output);
+        if let Some(Wish {
+            from,
+            end,
+            bytes_max,
+        }) = self.raw.store().take_wish()
+        {
+            output.load = Some(LoadRequest {
+                id: 0,
+                partition: self.config.partition.clone(),
+                from: LoadFrom::Index(from),
+                index_end: end,
+                bytes_max,
+            });
+        }
+        output
+    }
+
+    /// Whether it leads and has committed an entry of its term: only then may it serve and accept.
+    pub fn is_serving(&self) -> bool {
+        self.failure.is_none()
+            && self.raw.raft.state == StateRole::Leader
+            && self.raw.raft.apply_to_current_term()
+    }
+
+    /// Whether it leads, serving or not.
+    pub fn is_leader(&self) -> bool {
+        self.failure.is_none() && self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Whether it is handing leadership over.
+    pub fn is_transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// `leader`, `follower`, `candidate` or `failed`.
+    pub fn role(&self) -> &'static str {
+        match (&self.failure, self.raw.raft.state) {
+            (Some(_), _) => "failed",
+            (_, StateRole::Leader) => "leader",
+            (_, StateRole::Follower) => "follower",
+            (_, StateRole::Candidate | StateRole::PreCandidate) => "candidate",
+        }
+    }
+
+    /// Why it no longer takes part, if it does not.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// The leader as far as known.
+    pub fn leader(&self) -> Option<&ReplicaId> {
+        let leader = self.raw.raft.leader_id;
+        self.config
+            .voters
+            .iter()
+            .find(|voter| voter.raft_id() == leader)
+    }
+
+    /// The voters, as founded.
+    pub fn voters(&self) -> &[ReplicaId] {
+        &self.config.voters
+    }
+
+    /// Raft's current term.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// Raft's commit index. Everything up to it has been handed out by [`Self::drain`].
+    pub fn commit(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// The last index.
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// The offset after the last entry, committed or not: where the next proposal begins.
+    pub fn next_offset(&self) -> Offset {
+        // Entries that a `Ready` has not handed out yet are in Raft's unstable part only.
+        self.raw.raft.raft_log.unstable_entries().iter().fold(
+            self.raw.store().next_offset(),
+            |next, entry| match codec::head(&entry.data) {
+                Ok(Some(head)) => head.first_offset + u64::from(head.count()),
+                _ => next,
+            },
+        )
+    }
+
+    /// How far each other voter is, on the leader: the highest index it has synced, and whether it
+    /// answered lately.
+    pub fn progress(&self, raft_id: u64) -> Option<(u64, bool)> {
+        let progress = self.raw.raft.prs().get(raft_id)?;
+        self.is_leader()
+            .then_some((progress.matched, progress.recent_active))
+    }
+
+    /// The committed entry that holds `offset`, and those after it, from memory; `None` if it is no
+    /// longer there. `bytes_max` is passed only by the first.
+    pub fn cached(&self, offset: Offset, bytes_max: u64) -> Option<Vec<LogEntry>> {
+        self.raw
+            .store()
+            .cached(offset, self.raw.raft.raft_log.applied(), bytes_max)
+    }
+
+    /// Whether a loaded entry is the one this log holds at its index.
+    pub fn holds(&self, entry: &LogEntry) -> bool {
+        entry.index <= self.last_index()
+            && self.raw.raft.raft_log.term(entry.index) == Ok(entry.term)
+    }
+
+    fn handle_ready(&mut self, output: &mut ReplicaOutput) {
+        let mut ready = self.raw.ready();
+        let number = ready.number();
+        let partition = &self.config.partition;
+        for entry in ready.take_entries() {
+            match self.raw.mut_store().append(entry) {
+                Ok(entry) => {
+                    output.items.push(JournalItem::Entry {
+                        partition: partition.clone(),
+                        entry,
+                    });
+                }
+                Err(reason) => {
+                    self.failure = Some(reason);
+                    return;
+                }
+            }
+        }
+        if let Some(state) = ready.hs() {
+            self.raw.mut_store().set_hard_state(state.clone());
+            let (term, vote, commit) = (state.term, state.vote, state.commit);
+            let partition = partition.clone();
+            output.items.push(JournalItem::HardState {
+                partition,
+                term,
+                vote,
+                commit,
+            });
+        }
+        output
+            .messages
+            .extend(ready.take_messages().into_iter().map(|m| self.to_wire(m)));
+        let promises = ready.take_persisted_messages();
+        let must_sync = ready.must_sync();
+        for entry in ready.take_committed_entries() {
+            output.committed.push(self.raw.store().committed(&entry));
+        }
+        self.raw.advance_append_async(ready);
+        self.raw.advance_apply();
+        let applied = self.raw.raft.raft_log.applied();
+        self.raw.mut_store().trim_cache(applied);
+        self.steady();
+        if !promises.is_empty() {
+            self.held.push_back((number, promises));
+        }
+        self.outstanding.push_back((number, must_sync));
+        if must_sync {
+            output.ready = Some(number);
+        } else if self.outstanding.len() == 1 {
+            self.handle_persisted(number);
+        }
+    }
+
+    fn release_held(&mut self, output: &mut ReplicaOutput) {
+        while self
+            .held
+            .front()
+            .is_some_and(|(number, _)| *number <= self.synced)
+        {
+            if let Some((_, messages)) = self.held.pop_front() {
+                output
+                    .messages
+                    .extend(messages.into_iter().map(|m| self.to_wire(m)));
+            }
+        }
+    }
+
+    fn to_wire(&self, message: Message) -> RaftMessage {
+        codec::to_wire(&self.config.partition, message)
+    }
+
+    /// What Raft would believe blindly, or stop the process over.
+    fn check_message(&self, message: &Message) -> Result<(), String> {
+        let known = |id: u64| self.config.voters.iter().any(|voter| voter.raft_id() == id);
+        if message.to != self.config.me.raft_id() || !known(message.from) {
+            return Err(format!(
+                "it goes from {:x} to {:x}",
+                message.from, message.to
+            ));
+        }
+        if message.term > self.term().saturating_add(1 << 32) {
+            return Err(format!("its term {} is absurd", message.term));
+        }
+        let kind = message.get_msg_type();
+        if kind == MessageType::MsgHeartbeat && message.commit > self.last_index() {
+            return Err(format!(
+                "it says {} is committed, this log ends at {}",
+                message.commit,
+                self.last_index()
+            ));
+        }
+        if kind == MessageType::MsgPropose || kind == MessageType::MsgSnapshot {
+            return Err(format!("a {kind:?} has no place here"));
+        }
+        if kind == MessageType::MsgAppend
+            && message.term >= self.term()
+            && self.is_leader()
+            && message.term == self.term()
+        {
+            return Err(format!(
+                "it claims to lead term {}, as this replica does",
+                message.term
+            ));
+        }
+        let mut index = message.index;
+        for entry in &message.entries {
+            index = index.saturating_add(1);
+            if entry.index != index || entry.term > message.term {
+                return Err(format!("its entry {} is out of place", entry.index));
+            }
+            codec::head(&entry.data)?;
+        }
+        let committed = self.commit();
+        for entry in message
+            .entries
+            .iter()
+            .filter(|entry| entry.index <= committed)
+        {
+            if self.raw.raft.raft_log.term(entry.index) != Ok(entry.term) {
+                return Err(format!(
+                    "its entry {} contradicts a committed one",
+                    entry.index
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Raft draws its election timeout from an ambient generator whenever it resets; ours depends on
+    /// (seed, partition, node, term) only, so that a run can be repeated.
+    fn steady(&mut self) {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.config.seed.to_le_bytes());
+        hasher.update(self.config.partition.channel.as_str().as_bytes());
+        hasher.update(&self.config.partition.number.to_le_bytes());
+        hasher.update(self.config.me.node.as_str().as_bytes());
+        hasher.update(&self.raw.raft.term.to_le_bytes());
+        let extra = hasher.finalize() as usize % ELECTION_TICKS;
+        self.raw
+            .raft
+            .set_randomized_election_timeout(ELECTION_TICKS + extra);
+    }
+}
