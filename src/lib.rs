@@ -4,11 +4,8 @@
 //! (`actor`, `store`, `client`, `sim`, `cli`) that owns sockets, disks, clocks and threads. The core never reads a
 //! clock, opens a file or socket, or draws ambient randomness; `tests/it/tidy.rs` holds every room to its imports.
 
-<<<<<<< HEAD
-pub mod cli;
-=======
 pub mod channel;
->>>>>>> 68b6ded (replica, channel: one replicated log, and what a stream remembers of it)
+pub mod cli;
 pub mod node;
 pub mod replica;
 pub mod topology;
