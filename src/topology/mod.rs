@@ -3,12 +3,28 @@
 //! `parse` reads it, `check` finds every problem at once, each with its line, `plan` says what one
 //! node binds, connects and replicates. This room opens no file and no socket; it is handed text.
 
+mod channels;
+mod check;
+mod draft;
+mod endpoint;
+mod estimate;
 mod keys;
+mod limits;
 mod model;
 mod name;
+mod parse;
+mod placement;
+mod problem;
+mod table;
 
+pub use estimate::Estimate;
 pub use keys::{KeyError, SecretKey};
 pub use model::{
     Channel, Client, Confirm, Endpoint, Fabric, Keep, Kind, Node, PublicKey, SpanNanos, Topology,
 };
 pub use name::{NameError, check_name};
+pub use parse::parse;
+pub use problem::{Parsed, Problem, Severity};
+
+#[cfg(test)]
+mod tests;

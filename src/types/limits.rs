@@ -85,6 +85,12 @@ pub const NESTING_MAX: usize = 32;
 /// Partitions of one channel: a count that no single node would fit is a slip of the pen.
 pub const PARTITIONS_MAX: u32 = 1_024;
 
+/// Partitions of all channels of a fabric: each is a Raft group with its table rows on every replica.
+pub const PARTITIONS_TOTAL_MAX: u32 = 16_384;
+
+/// Patterns of subjects in one topology: every publish is matched against them.
+pub const SUBJECTS_MAX: usize = 4_096;
+
 /// Replicas of one partition: more voters make every commit slower and no disaster likelier to be survived.
 pub const REPLICAS_MAX: u32 = 7;
 

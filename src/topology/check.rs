@@ -1,0 +1,361 @@
+//! What only the whole file can tell: names and endpoints used twice, keys that are missing, subjects
+//! that two channels capture, copies that one host or zone would take along.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::draft::{ChannelDraft, Draft, NodeDraft, Socket};
+use super::endpoint::{Address, Host};
+use super::problem::Problems;
+use super::table::At;
+use crate::types::Pattern;
+use crate::types::limits::{NODES_MAX, SUBJECTS_MAX};
+
+/// Reports everything about nodes, clients and subjects.
+pub(super) fn check(draft: &Draft, problems: &mut Problems) {
+    check_counts(draft, problems);
+    check_names(draft, problems);
+    check_public_keys(draft, problems);
+    for node in &draft.nodes {
+        check_addresses(node, problems);
+        check_secrets(node, draft, problems);
+        check_reach(node, draft, problems);
+    }
+    check_endpoints(draft, problems);
+    check_clients(draft, problems);
+    check_zones(draft, problems);
+    check_subjects(&draft.channels, problems);
+}
+
+fn check_counts(draft: &Draft, problems: &mut Problems) {
+    if draft.nodes.is_empty() {
+        problems.error(
+            &draft.span,
+            "no node is declared",
+            "a fabric is made of nodes",
+            "add a [[node]] with name, clients, peers and signals",
+        );
+    }
+    if let Some(node) = draft.nodes.get(NODES_MAX) {
+        problems.error(
+            &node.span,
+            format!("{} nodes are declared", draft.nodes.len()),
+            format!("links grow with the square of the nodes; at most {NODES_MAX} are allowed"),
+            "split the fabric",
+        );
+    }
+    let subjects = draft.channels.iter().flat_map(|channel| &channel.subjects);
+    if let Some(subject) = subjects.skip(SUBJECTS_MAX).next() {
+        problems.error(
+            &subject.span,
+            format!("more than {SUBJECTS_MAX} patterns are declared"),
+            "every publish is matched against them",
+            "use fewer and wider patterns",
+        );
+    }
+}
+
+fn check_names(draft: &Draft, problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for name in draft.nodes.iter().filter_map(|node| node.name.as_ref()) {
+        if !seen.insert(&name.value) {
+            problems.error(
+                &name.span,
+                format!("node {} is declared twice", name.value),
+                "peers, placement and data folders know a node by its name alone",
+                "rename one of them",
+            );
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (client, span) in &draft.clients {
+        if !seen.insert(&client.name) {
+            problems.error(
+                span,
+                format!("client {} is declared twice", client.name),
+                "a principal is known by its name",
+                "rename one of them",
+            );
+        }
+    }
+}
+
+fn check_public_keys(draft: &Draft, problems: &mut Problems) {
+    let nodes = draft.nodes.iter().filter_map(|node| {
+        let key = node.public_key.as_ref()?;
+        Some((&key.value, node.label(), &key.span))
+    });
+    let clients = draft.clients.iter();
+    let clients =
+        clients.map(|(client, span)| (&client.public_key, format!("client {}", client.name), span));
+    let mut owners: BTreeMap<_, String> = BTreeMap::new();
+    for (key, owner, span) in nodes.chain(clients) {
+        if let Some(first) = owners.get(key) {
+            problems.error(
+                span,
+                format!("{owner} has the public key of {first}"),
+                "who is who is told by the key alone",
+                "make a key of its own with `weft keys new`",
+            );
+        } else {
+            owners.insert(key, owner);
+        }
+    }
+}
+
+/// Wildcards and names, which are bound or advertised but not both.
+fn check_addresses(node: &NodeDraft, problems: &mut Problems) {
+    for (key, socket) in node.sockets() {
+        let bind = &socket.bind;
+        if let Address::Tcp {
+            host: Host::Name(name),
+            ..
+        } = &bind.value
+        {
+            problems.error(
+                &bind.span,
+                format!("{} cannot bind {}", node.label(), bind.value),
+                format!("{name} is a name, and a name may stand for any address or none"),
+                format!(
+                    "bind an address (tcp://127.0.0.1:PORT, tcp://*:PORT) and write \
+                     `advertise = {{ {key} = \"{}\" }}`",
+                    bind.value
+                ),
+            );
+        }
+        let Some(advertise) = &socket.advertise else {
+            if matches!(
+                bind.value,
+                Address::Tcp {
+                    host: Host::Any,
+                    ..
+                }
+            ) {
+                problems.error(
+                    &bind.span,
+                    format!(
+                        "{} binds {} and does not say where that is",
+                        node.label(),
+                        bind.value
+                    ),
+                    "others cannot connect to a wildcard",
+                    format!("add `advertise = {{ {key} = \"tcp://HOST:PORT\" }}`"),
+                );
+            }
+            continue;
+        };
+        if !matches!(&advertise.value, Address::Tcp { host, .. } if *host != Host::Any) {
+            problems.error(
+                &advertise.span,
+                format!("{} cannot advertise {}", node.label(), advertise.value),
+                "others connect to a tcp address or name",
+                "write `tcp://HOST:PORT` with the address or name that others see",
+            );
+        }
+    }
+}
+
+/// Closed by default: beyond loopback, both sides need keys.
+fn check_secrets(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
+    let (public, secret) = (node.public_key.is_some(), node.secret_key_file.is_some());
+    let missing = match (public, secret) {
+        (true, true) => return,
+        (false, false) => "`public_key` and `secret_key_file`",
+        (false, true) => "`public_key`",
+        (true, false) => "`secret_key_file`",
+    };
+    let remedy = match &node.name {
+        Some(name) => {
+            format!(
+                "run `weft keys new --for node {}` and add the lines it prints",
+                name.value
+            )
+        }
+        None => "run `weft keys new --for node NAME` and add the lines it prints".to_owned(),
+    };
+    let why = "every tcp endpoint beyond loopback speaks CURVE and lets in only declared keys";
+    if let Some((_, socket)) = node.sockets().find(|(_, socket)| socket.curve()) {
+        let message = format!(
+            "{} binds {} without {missing}",
+            node.label(),
+            socket.bind.value
+        );
+        problems.error(&socket.bind.span, message, why, remedy);
+        return;
+    }
+    let links = |other: &&NodeDraft| !std::ptr::eq(*other, node);
+    let demanding = draft.nodes.iter().filter(links).find_map(|other| {
+        let links = other.peers.iter().chain(&other.signals);
+        links
+            .into_iter()
+            .find(|socket| socket.curve())
+            .map(|socket| (other, socket))
+    });
+    if let Some((other, socket)) = demanding {
+        let reached = socket.reached_at();
+        let message = format!(
+            "{} connects to {reached} of {} without {missing}",
+            node.label(),
+            other.label()
+        );
+        problems.error(&node.span, message, why, remedy);
+    } else if public != secret {
+        problems.error(
+            &node.span,
+            format!("{} has no {missing}", node.label()),
+            "one half of a key pair is of no use",
+            remedy,
+        );
+    }
+}
+
+/// Peers on another declared host cannot reach a local address.
+fn check_reach(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
+    let Some(host) = &node.host else {
+        return;
+    };
+    let elsewhere = |other: &&NodeDraft| {
+        other
+            .host
+            .as_ref()
+            .is_some_and(|theirs| theirs.value != host.value)
+    };
+    let Some(other) = draft.nodes.iter().find(elsewhere) else {
+        return;
+    };
+    for socket in node.peers.iter().chain(&node.signals) {
+        if socket.reached_at().is_local() {
+            problems.warning(
+                &socket.bind.span,
+                format!("{} cannot reach {}", other.label(), socket.reached_at()),
+                format!(
+                    "{} runs on another host, {}, by its `host`",
+                    node.label(),
+                    host.value
+                ),
+                "bind an address that the other hosts see, or declare one host",
+            );
+        }
+    }
+}
+
+fn check_endpoints(draft: &Draft, problems: &mut Problems) {
+    let mut seen: Vec<(&NodeDraft, &'static str, &Socket)> = Vec::new();
+    for node in &draft.nodes {
+        for (key, socket) in node.sockets() {
+            let twin = seen
+                .iter()
+                .find(|(other, _, theirs)| share(node, socket, other, theirs));
+            if let Some((other, other_key, theirs)) = twin {
+                let message = if socket.bind.value == theirs.bind.value {
+                    format!("{} is used twice", socket.bind.value)
+                } else if socket.bind.value.collides(&theirs.bind.value) {
+                    format!("{} takes {} along", socket.bind.value, theirs.bind.value)
+                } else {
+                    format!("{} is advertised twice", socket.reached_at())
+                };
+                problems.error(
+                    &socket.bind.span,
+                    message,
+                    format!("it is `{other_key}` of {} already", other.label()),
+                    format!("give `{key}` of {} an endpoint of its own", node.label()),
+                );
+            }
+            seen.push((node, key, socket));
+        }
+    }
+}
+
+/// Whether two endpoints cannot both be had.
+fn share(node: &NodeDraft, ours: &Socket, other: &NodeDraft, theirs: &Socket) -> bool {
+    let binds_collide = ours.bind.value.collides(&theirs.bind.value);
+    let (ours, theirs) = (ours.reached_at(), theirs.reached_at());
+    if one_machine(node, other) {
+        return binds_collide || ours == theirs;
+    }
+    ours == theirs && !ours.is_local()
+}
+
+/// Nodes of one host are on one machine, and so are nodes that speak to each other locally.
+fn one_machine(node: &NodeDraft, other: &NodeDraft) -> bool {
+    let local = |node: &NodeDraft| {
+        node.peers
+            .as_ref()
+            .is_some_and(|socket| socket.reached_at().is_local())
+    };
+    (node.host().is_some() && node.host() == other.host()) || (local(node) && local(other))
+}
+
+fn check_clients(draft: &Draft, problems: &mut Problems) {
+    if !draft.clients.is_empty() || problems.has_error() {
+        return;
+    }
+    let sockets = draft.nodes.iter().flat_map(|node| &node.clients);
+    if let Some(socket) = sockets.into_iter().find(|socket| socket.curve()) {
+        problems.warning(
+            &socket.bind.span,
+            format!("nobody is let in at {}", socket.bind.value),
+            "it lets in only declared clients, and none is declared",
+            "run `weft keys new --for client NAME` and add the [[client]] it prints",
+        );
+    }
+}
+
+fn check_zones(draft: &Draft, problems: &mut Problems) {
+    if draft.nodes.iter().all(|node| node.zone.is_none()) {
+        return;
+    }
+    for node in draft.nodes.iter().filter(|node| node.zone.is_none()) {
+        problems.warning(
+            &node.span,
+            format!("{} has no `zone` while others have", node.label()),
+            "copies are spread over zones first; its host counts as a zone of its own",
+            "add `zone = \"…\"`",
+        );
+    }
+}
+
+fn check_subjects(channels: &[ChannelDraft], problems: &mut Problems) {
+    let mut seen: Vec<(&ChannelDraft, &At<Pattern>)> = Vec::new();
+    let mut in_order: Vec<&ChannelDraft> = channels.iter().collect();
+    in_order.sort_by_key(|channel| channel.span.start);
+    let patterns = in_order.iter().flat_map(|channel| {
+        channel
+            .subjects
+            .iter()
+            .map(move |subject| (*channel, subject))
+    });
+    for (channel, subject) in patterns.take(SUBJECTS_MAX) {
+        let first = seen
+            .iter()
+            .find(|(_, other)| other.value.overlaps(&subject.value));
+        if let Some((other, pattern)) = first {
+            let (message, why) = if other.name == channel.name {
+                (
+                    format!(
+                        "{:?} overlaps {:?} of the same channel",
+                        subject.value.as_str(),
+                        pattern.value.as_str()
+                    ),
+                    "one of them is not needed, or not meant",
+                )
+            } else {
+                (
+                    format!(
+                        "{:?} overlaps {:?} of channel {}",
+                        subject.value.as_str(),
+                        pattern.value.as_str(),
+                        other.name
+                    ),
+                    "a subject belongs to one channel",
+                )
+            };
+            problems.error(
+                &subject.span,
+                message,
+                why,
+                "make one of the two patterns narrower",
+            );
+        }
+        seen.push((channel, subject));
+    }
+}

@@ -1,0 +1,125 @@
+//! What the declared limits add up to on one node, if all of them are reached at once.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytesize::ByteSize;
+use serde::Serialize;
+
+use super::model::Topology;
+use super::problem::Problems;
+use crate::types::{NodeName, Partition};
+
+/// What libzmq and the session table keep for one connected client, measured at about 28 KiB.
+const SESSION_BYTES: u64 = 28 << 10;
+
+/// What a leader keeps for one known producer, and for one sequence in its window.
+const PRODUCER_BYTES: u64 = 64;
+const SEQUENCE_BYTES: u64 = 16;
+
+/// More memory than this on one node is taken for a slip of the pen: 64 GiB.
+const MEMORY_SANE: u64 = 64 << 30;
+
+/// More disk than this on one node is taken for a slip of the pen: 64 TiB.
+const DISK_SANE: u64 = 64 << 40;
+
+/// The most that the fullest node may come to hold, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// Copies of partitions on that node.
+    pub partitions: u64,
+    /// Their caches and what waits for a quorum.
+    pub logs_bytes: u64,
+    /// Their memory of producers.
+    pub producers_bytes: u64,
+    /// Publishes that wait for an answer.
+    pub publishes_bytes: u64,
+    /// All sessions with one unread window each: what clients that stop reading can cost.
+    pub sessions_bytes: u64,
+    /// All of the above.
+    pub memory_bytes: u64,
+    /// The least disk it asks for: two segments and the free-space mark.
+    pub disk_min_bytes: u64,
+    /// What `keep` lets the logs grow to; absent where some stored channel names no size.
+    pub disk_max_bytes: Option<u64>,
+}
+
+impl Estimate {
+    /// Adds up what `topology` declares.
+    pub fn of(topology: &Topology) -> Self {
+        let limits = &topology.limits;
+        let placement = topology.placement();
+        let mut held: BTreeMap<&NodeName, Vec<&Partition>> = BTreeMap::new();
+        for (partition, nodes) in &placement {
+            for node in nodes {
+                held.entry(node).or_default().push(partition);
+            }
+        }
+        let fullest = held.into_values().max_by_key(Vec::len).unwrap_or_default();
+        let partitions = fullest.len() as u64;
+        let window = limits.producer_window.saturating_mul(SEQUENCE_BYTES) + PRODUCER_BYTES;
+        let producers = limits.producers_max.saturating_mul(window);
+        let session = SESSION_BYTES + limits.subscription_window_bytes;
+        let logs_bytes = partitions.saturating_mul(limits.cache_bytes + limits.uncommitted_bytes);
+        let producers_bytes = partitions.saturating_mul(producers);
+        let publishes_bytes = limits.node_inflight_bytes;
+        let sessions_bytes = limits.sessions_max.saturating_mul(session);
+        let sizes = fullest.into_iter().map(|partition| {
+            topology
+                .channels
+                .get(&partition.channel)
+                .and_then(|channel| channel.keep.size)
+        });
+        let disk_min_bytes = 2 * limits.segment_bytes + limits.disk_free_min;
+        let disk_max_bytes = sizes
+            .reduce(|sum, size| Some(sum?.saturating_add(size?)))
+            .unwrap_or(Some(0))
+            .map(|logs| logs.saturating_add(disk_min_bytes));
+        Self {
+            partitions,
+            logs_bytes,
+            producers_bytes,
+            publishes_bytes,
+            sessions_bytes,
+            memory_bytes: [logs_bytes, producers_bytes, publishes_bytes, sessions_bytes]
+                .into_iter()
+                .fold(0, u64::saturating_add),
+            disk_min_bytes,
+            disk_max_bytes,
+        }
+    }
+
+    /// Warns of sums that no machine has.
+    pub(super) fn check(&self, span: &Range<usize>, problems: &mut Problems) {
+        if self.memory_bytes > MEMORY_SANE {
+            problems.warning(
+                span,
+                format!(
+                    "the limits let one node hold {}",
+                    ByteSize::b(self.memory_bytes)
+                ),
+                format!(
+                    "{} for {} partitions, {} for their producers, {} for publishes, {} for \
+                     sessions",
+                    ByteSize::b(self.logs_bytes),
+                    self.partitions,
+                    ByteSize::b(self.producers_bytes),
+                    ByteSize::b(self.publishes_bytes),
+                    ByteSize::b(self.sessions_bytes),
+                ),
+                "lower the limits that make most of it until they fit the machine's memory",
+            );
+        }
+        if let Some(disk) = self.disk_max_bytes.filter(|disk| *disk > DISK_SANE) {
+            problems.warning(
+                span,
+                format!(
+                    "`keep` lets the logs of one node grow to {}",
+                    ByteSize::b(disk)
+                ),
+                "the sizes are per partition, and add up",
+                "lower `keep.size` until the sum fits the disk",
+            );
+        }
+    }
+}
