@@ -1,3 +1,4 @@
 //! Everything that is tested from the outside, in one binary.
 
+mod client;
 mod wire;
