@@ -1,4 +1,3 @@
 //! Everything that is tested from the outside, in one binary.
 
-mod client;
 mod wire;
