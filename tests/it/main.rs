@@ -1,3 +1,5 @@
 //! Everything that is tested from the outside, in one binary.
 
+mod crash;
+mod journal_kit;
 mod wire;
