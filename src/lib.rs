@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod cli;
+pub mod client;
 pub mod node;
 pub mod replica;
 pub mod store;

@@ -3,8 +3,12 @@
 //! What a command was asked for goes to stdout, everything else to stderr. The exit code is 0 if
 //! all is well, 1 if something is not healthy or the user can mend it, 2 if Weft itself failed.
 
+mod check;
 mod failure;
 mod keys;
+mod options;
+mod plan;
+mod table;
 
 use std::process::ExitCode;
 
@@ -23,6 +27,10 @@ struct Cli {
 /// Every command; the order is that of `weft --help`.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Find every problem of topology files, each with its line
+    Check(check::Args),
+    /// Show every socket and every copy that a topology leads to
+    Plan(plan::Args),
     /// Make keys for nodes and clients
     Keys(keys::Args),
 }
@@ -38,6 +46,8 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Plan(args) => plan::run(args),
         Command::Keys(args) => keys::run(args),
     };
     result.unwrap_or_else(|failure| failure.report())

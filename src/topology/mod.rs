@@ -14,6 +14,7 @@ mod model;
 mod name;
 mod parse;
 mod placement;
+mod plan;
 mod problem;
 mod table;
 
@@ -24,6 +25,7 @@ pub use model::{
 };
 pub use name::{NameError, check_name};
 pub use parse::parse;
+pub use plan::{Action, Link, NodePlan, PartitionPlan, Plan, Socket, SocketKind, plan};
 pub use problem::{Parsed, Problem, Severity};
 
 #[cfg(test)]

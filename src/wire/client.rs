@@ -86,7 +86,8 @@ pub struct Publish {
     /// The number of this publish among its producer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// Refuse with `out_of_order` unless this sequence of the producer is accepted in the partition.
+    /// Refuse with `out_of_order` unless this sequence of the producer is accepted in the
+    /// partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
     /// How many records follow; checked if given.

@@ -28,7 +28,15 @@ pub enum WireError {
         /// What would have been understood.
         known: &'static [&'static str],
     },
-    /// A field of the header is missing or of the wrong type.
+    /// A field of the header has a wrong type.
+    #[error("the field {field:?} of the header {header:?} has a wrong type or value")]
+    WrongField {
+        /// The header's key.
+        header: String,
+        /// The field.
+        field: String,
+    },
+    /// A field of the header is missing, or is there twice.
     #[error("the header {header:?} does not fit: {problem}")]
     BadHeader {
         /// The header's key.
@@ -117,6 +125,7 @@ impl WireError {
             | Self::Frames(_)
             | Self::Malformed(_)
             | Self::NotAHeader
+            | Self::WrongField { .. }
             | Self::BadHeader { .. } => Code::BadFrame,
             Self::UnknownHeader { .. } => Code::UnknownHeader,
             Self::BadRecord {

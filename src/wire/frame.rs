@@ -5,6 +5,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::types::limits::NESTING_MAX;
+
 use super::client::{Message, Reply, Request};
 use super::error::{WireError, shorten};
 use super::scan::{Item, Reader, object_len};
@@ -88,6 +90,16 @@ fn encode(header: &impl Serialize, records: &[u8]) -> Bytes {
     frame.into()
 }
 
+/// The `id` of a request that [`decode_request`] would not take, to echo in the refusal.
+pub fn request_id(frame: &[u8]) -> Option<u64> {
+    let len = object_len(frame).ok()?;
+    let object = &frame[..len];
+    header_name(object).ok()?;
+    fields(object)
+        .find(|(field, _)| *field == "id")
+        .and_then(|(_, value)| rmp_serde::from_slice(value).ok())
+}
+
 fn decode<H: DeserializeOwned>(
     frame: &Bytes,
     known: &'static [&'static str],
@@ -96,14 +108,55 @@ fn decode<H: DeserializeOwned>(
         return Err(WireError::Empty);
     }
     let len = object_len(frame).map_err(WireError::Malformed)?;
-    let name = header_name(&frame[..len])?;
+    let object = &frame[..len];
+    let name = header_name(object)?;
     if !known.contains(&name) {
         let name = shorten(name);
         return Err(WireError::UnknownHeader { name, known });
     }
+    let header = read_named(name, object).map_err(|error| {
+        let culprit = wrong_field::<H>(name, object);
+        culprit.map_or(error, |field| WireError::WrongField {
+            header: name.to_owned(),
+            field,
+        })
+    })?;
     Ok(Message {
-        header: read_named(name, &frame[..len])?,
+        header,
         records: frame.slice(len..),
+    })
+}
+
+/// The first field of a header that cannot be decoded even alone. The decoder itself does not say
+/// which it was.
+fn wrong_field<H: DeserializeOwned>(name: &str, object: &[u8]) -> Option<String> {
+    fields(object)
+        .find(|(field, value)| {
+            let mut alone = vec![0x81];
+            write_named(&mut alone, &name);
+            alone.push(0x81);
+            write_named(&mut alone, field);
+            alone.extend_from_slice(value);
+            let result: Result<H, _> = rmp_serde::from_slice(&alone);
+            result.is_err_and(|error| !error.to_string().starts_with("missing field"))
+        })
+        .map(|(field, _)| shorten(field))
+}
+
+/// The fields of a header that was walked before: names and encoded values.
+fn fields(object: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let mut reader = Reader::new(object);
+    let count = match (reader.next(), reader.next(), reader.next()) {
+        (Ok(Item::Map(1)), Ok(Item::Str(_)), Ok(Item::Map(count))) => count,
+        _ => 0,
+    };
+    (0..count).map_while(move |_| {
+        let Ok(Item::Str(field)) = reader.next() else {
+            return None;
+        };
+        let start = reader.at();
+        reader.skip(NESTING_MAX).ok()?;
+        Some((field, &object[start..reader.at()]))
     })
 }
 

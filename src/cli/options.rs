@@ -1,0 +1,243 @@
+//! Options that several commands share: which topology, which node to talk to, with which key.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report};
+
+use super::Failure;
+use crate::topology::{self, Parsed, PublicKey, SecretKey, Severity, Topology};
+
+/// The topology that counts where none is named; teaches by its comments.
+pub(crate) const QUICKSTART: &str = include_str!("../../topology/quickstart.toml");
+
+/// What messages call it.
+const QUICKSTART_NAME: &str = "quickstart.toml (built in)";
+
+/// A topology larger than this is none: 16 MiB.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Where a client command finds its fabric.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Target {
+    /// The topology file [default: the built-in quickstart]
+    #[arg(long, value_name = "FILE", env = "WEFT_TOPOLOGY")]
+    pub(crate) topology: Option<PathBuf>,
+    /// Connect to these endpoints instead of those of the topology
+    #[arg(long, value_name = "ENDPOINT", value_delimiter = ',')]
+    pub(crate) connect: Vec<String>,
+    /// The client's key file, as `weft keys new --for client NAME` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// The public key of the node behind --connect, where the topology does not tell
+    #[arg(long, value_name = "KEY")]
+    pub(crate) server_key: Option<String>,
+}
+
+/// A node's endpoint as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// The node's name, where the topology tells.
+    pub(crate) node: Option<String>,
+    /// Where to connect.
+    pub(crate) endpoint: String,
+    /// The node's key; without one the endpoint is open.
+    pub(crate) key: Option<PublicKey>,
+}
+
+/// Everything a client needs to connect.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// The topology that was named, or the quickstart; absent if only --connect was given.
+    pub(crate) topology: Option<Topology>,
+    /// One endpoint for each node of the topology, or those of --connect in their order.
+    pub(crate) servers: Vec<Server>,
+    /// The client's own key pair.
+    pub(crate) identity: Option<SecretKey>,
+}
+
+/// A topology file as it was read, whatever is wrong with it.
+pub(crate) struct Source {
+    /// What messages call it.
+    pub(crate) name: String,
+    /// Where it is; absent for the built-in one.
+    pub(crate) path: Option<PathBuf>,
+    /// Its text.
+    pub(crate) text: String,
+    /// What it declares.
+    pub(crate) parsed: Parsed,
+}
+
+impl Target {
+    /// Reads the files named and says whom to talk to.
+    pub(crate) fn resolve(&self) -> Result<Resolved, Failure> {
+        let identity = self.identity.as_deref().map(read_secret_key).transpose()?;
+        let server_key = self
+            .server_key
+            .as_deref()
+            .map(parse_server_key)
+            .transpose()?;
+        let topology = match (&self.topology, self.connect.is_empty()) {
+            (None, false) => None,
+            (path, _) => Some(read_topology(path.as_deref())?),
+        };
+        let servers = if self.connect.is_empty() {
+            topology.iter().flat_map(servers).collect()
+        } else {
+            let named = |endpoint: &String| self.server(endpoint, topology.as_ref(), &server_key);
+            self.connect.iter().map(named).collect::<Result<_, _>>()?
+        };
+        let resolved = Resolved {
+            topology,
+            servers,
+            identity,
+        };
+        match resolved.servers.iter().find(|server| server.key.is_some()) {
+            Some(server) if resolved.identity.is_none() => Err(Failure::user(
+                format!(
+                    "{} lets in only declared keys, and none is given",
+                    server.endpoint
+                ),
+                "name the client's key file with --identity FILE",
+            )),
+            _ => Ok(resolved),
+        }
+    }
+
+    fn server(
+        &self,
+        endpoint: &str,
+        topology: Option<&Topology>,
+        server_key: &Option<PublicKey>,
+    ) -> Result<Server, Failure> {
+        let transport = endpoint.split_once("://").map(|(transport, _)| transport);
+        if !matches!(transport, Some("tcp" | "ipc")) {
+            return Err(Failure::user(
+                format!("{endpoint:?} is no endpoint"),
+                "write `--connect tcp://HOST:PORT` or `--connect ipc://PATH`",
+            ));
+        }
+        let node = topology.and_then(|topology| {
+            let mut nodes = topology.nodes.iter();
+            nodes.find(|node| node.clients.iter().any(|own| own.advertise == endpoint))
+        });
+        let declared = node.and_then(|node| {
+            let own = node.clients.iter().find(|own| own.advertise == endpoint)?;
+            node.public_key.clone().filter(|_| own.curve)
+        });
+        Ok(Server {
+            node: node.map(|node| node.name.to_string()),
+            endpoint: endpoint.to_owned(),
+            key: server_key.clone().or(declared),
+        })
+    }
+}
+
+/// One endpoint of each node. One that is open comes first: it is on this machine or on none.
+fn servers(topology: &Topology) -> Vec<Server> {
+    let server = |node: &topology::Node| {
+        let endpoint = node
+            .clients
+            .iter()
+            .min_by_key(|own| !own.advertise.starts_with("tcp"))?;
+        Some(Server {
+            node: Some(node.name.to_string()),
+            endpoint: endpoint.advertise.clone(),
+            key: node.public_key.clone().filter(|_| endpoint.curve),
+        })
+    };
+    topology.nodes.iter().filter_map(server).collect()
+}
+
+fn parse_server_key(text: &str) -> Result<PublicKey, Failure> {
+    PublicKey::parse(text).map_err(|error| {
+        let help = "it is the `public_key` of the node in the topology file";
+        Failure::user(format!("--server-key {text:?}: {error}"), help)
+    })
+}
+
+/// Reads a topology file, or the quickstart. If it has errors, they are told to stderr at once.
+pub(crate) fn read_topology(path: Option<&Path>) -> Result<Topology, Failure> {
+    let source = read_source(path)?;
+    if source.parsed.topology.is_none() {
+        source.report(Severity::Error);
+    }
+    source.parsed.topology.ok_or(Failure::Reported)
+}
+
+/// Reads a topology file, or the quickstart, with all its problems.
+pub(crate) fn read_source(path: Option<&Path>) -> Result<Source, Failure> {
+    let Some(path) = path else {
+        return Ok(Source {
+            name: QUICKSTART_NAME.to_owned(),
+            path: None,
+            text: QUICKSTART.to_owned(),
+            parsed: topology::parse(QUICKSTART, Path::new("/")),
+        });
+    };
+    let text = read_text(path)?;
+    let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
+    let parsed = topology::parse(&text, &absolute);
+    let name = path.display().to_string();
+    Ok(Source {
+        name,
+        path: Some(absolute),
+        text,
+        parsed,
+    })
+}
+
+/// Reads a key file as `weft keys new` writes it.
+pub(crate) fn read_secret_key(path: &Path) -> Result<SecretKey, Failure> {
+    SecretKey::parse(&read_text(path)?).map_err(|error| {
+        let help = "make one with `weft keys new`";
+        Failure::user(format!("{}: {error}", path.display()), help)
+    })
+}
+
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let failed = |error: io::Error| unreadable(path, &error);
+    let bytes = fs::metadata(path).map_err(failed)?.len();
+    if bytes > FILE_BYTES_MAX {
+        let help = "name a text file, as in `weft check topology.toml`";
+        return Err(Failure::user(
+            format!("{} has {bytes} bytes", path.display()),
+            help,
+        ));
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "check the path; there is no such file",
+        io::ErrorKind::InvalidData => "the file is no UTF-8 text",
+        _ => "check the path and the permissions",
+    };
+    Failure::user(format!("{} cannot be read: {error}", path.display()), help)
+}
+
+impl Source {
+    /// Tells stderr every problem of this severity or a graver one.
+    pub(crate) fn report(&self, least: Severity) {
+        for problem in self
+            .parsed
+            .problems
+            .iter()
+            .filter(|problem| problem.severity >= least)
+        {
+            let severity = match problem.severity {
+                Severity::Error => miette::Severity::Error,
+                Severity::Warning => miette::Severity::Warning,
+            };
+            let label = LabeledSpan::at(problem.span.clone(), problem.why.clone());
+            let diagnostic = MietteDiagnostic::new(problem.message.clone())
+                .with_severity(severity)
+                .with_help(problem.remedy.clone())
+                .with_label(label);
+            let source = NamedSource::new(&self.name, self.text.clone()).with_language("TOML");
+            eprintln!("{:?}", Report::new(diagnostic).with_source_code(source));
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! Arbitrary headers, records and peer messages, with text of every script in them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use serde_bytes::ByteBuf;
+use weft::types::limits::{HEADERS_MAX, KEY_BYTES_MAX};
+use weft::types::{Incarnation, Record, Wall};
+use weft::wire::client::*;
+use weft::wire::peer::{self, Envelope, FetchFrom, PEER_VERSION, PeerMessage, WireEntry};
+
+pub(super) fn text() -> BoxedStrategy<String> {
+    let taken = ["", "orders.new", "订单.新.🚀", "#", "\0", "👩‍👩‍👧‍👦"].map(str::to_owned);
+    prop_oneof![any::<String>(), proptest::sample::select(taken.to_vec())].boxed()
+}
+
+pub(super) fn blob(max: usize) -> BoxedStrategy<Bytes> {
+    vec(any::<u8>(), 0..max).prop_map(Bytes::from).boxed()
+}
+
+/// Numbers at every width of the encoding.
+pub(super) fn number() -> BoxedStrategy<u64> {
+    (any::<u64>(), 0..64_u32)
+        .prop_map(|(bits, shift)| bits >> shift)
+        .boxed()
+}
+
+pub(super) fn record() -> BoxedStrategy<Record> {
+    let headers = btree_map(text(), text(), 0..HEADERS_MAX);
+    let headers = prop_oneof![Just(BTreeMap::new()), headers];
+    let parts = (
+        text(),
+        option::of(blob(KEY_BYTES_MAX)),
+        headers,
+        blob(70_000),
+    );
+    parts
+        .prop_map(|(subject, key, headers, body)| Record {
+            subject,
+            key,
+            headers,
+            body,
+        })
+        .boxed()
+}
+
+fn publish() -> BoxedStrategy<Request> {
+    let level = prop_oneof![Just(ConfirmLevel::None), Just(ConfirmLevel::Quorum)];
+    (
+        option::of(number()),
+        option::of(text()),
+        option::of(any::<u32>()),
+        option::of(level),
+        option::of(vec(any::<u8>(), 0..100).prop_map(ByteBuf::from)),
+        option::of(number()),
+        option::of(number()),
+        option::of(number()),
+        option::of(any::<u32>()),
+    )
+        .prop_map(
+            |(id, subject, partition, confirm, producer, sequence, after, count, crc)| {
+                Request::Publish(Publish {
+                    id,
+                    subject,
+                    partition,
+                    confirm,
+                    producer,
+                    sequence,
+                    after,
+                    count,
+                    crc,
+                })
+            },
+        )
+        .boxed()
+}
+
+fn subscribe() -> BoxedStrategy<Request> {
+    let from = prop_oneof![
+        Just(From::Start),
+        Just(From::End),
+        number().prop_map(From::Offset),
+        btree_map(text(), number(), 0..20).prop_map(From::Offsets),
+        number().prop_map(|time| From::Time(Wall(time))),
+    ];
+    (
+        number(),
+        text(),
+        option::of(text()),
+        option::of(any::<u32>()),
+        option::of(from),
+        option::of(number()),
+    )
+        .prop_map(|(id, pattern, channel, partition, from, credit)| {
+            Request::Subscribe(Subscribe {
+                id,
+                pattern,
+                channel: channel.map(|name| name.as_str().into()),
+                partition,
+                from,
+                credit,
+            })
+        })
+        .boxed()
+}
+
+pub(super) fn request() -> BoxedStrategy<Request> {
+    prop_oneof![
+        (option::of(any::<u32>()), option::of(text()))
+            .prop_map(|(version, name)| Request::Hello(Hello { version, name })),
+        publish(),
+        subscribe(),
+        number().prop_map(|id| Request::Unsubscribe(Unsubscribe { id })),
+        (number(), option::of(text()), any::<u32>(), number()).prop_map(
+            |(id, channel, partition, offset)| {
+                Request::Ack(Ack {
+                    id,
+                    channel: channel.map(|name| name.as_str().into()),
+                    partition,
+                    offset,
+                })
+            }
+        ),
+        (number(), number()).prop_map(|(id, bytes)| Request::Credit(Credit { id, bytes })),
+        option::of(number()).prop_map(|id| Request::Inspect(Inspect { id })),
+        Just(Request::Bye(Bye {})),
+    ]
+    .boxed()
+}
+
+fn welcome() -> BoxedStrategy<Reply> {
+    let node = (text(), vec(text(), 0..4), option::of(text())).prop_map(
+        |(name, endpoints, public_key)| NodeEndpoints {
+            name,
+            endpoints,
+            public_key,
+        },
+    );
+    (
+        any::<u32>(),
+        text(),
+        text(),
+        number(),
+        option::of(text()),
+        number(),
+        number(),
+        vec(node, 0..4),
+    )
+        .prop_map(
+            |(version, fabric, node, epoch, principal, frame_max, window, nodes)| {
+                Reply::Welcome(Welcome {
+                    version,
+                    fabric,
+                    node,
+                    epoch,
+                    principal,
+                    frame_max,
+                    window,
+                    nodes,
+                })
+            },
+        )
+        .boxed()
+}
+
+fn confirm() -> BoxedStrategy<Reply> {
+    let run = (number(), any::<u32>(), number(), number()).prop_map(
+        |(record, partition, offset, count)| Run {
+            record,
+            partition,
+            offset,
+            count,
+        },
+    );
+    (option::of(number()), text(), vec(run, 0..20), any::<bool>())
+        .prop_map(|(id, channel, runs, repeated)| {
+            Reply::Confirm(Confirmed {
+                id,
+                channel,
+                runs,
+                repeated,
+            })
+        })
+        .boxed()
+}
+
+fn deliver() -> BoxedStrategy<Reply> {
+    let run = (number(), number(), number()).prop_map(|(offset, count, time)| Stamped {
+        offset,
+        count,
+        time: Wall(time),
+    });
+    (
+        number(),
+        text(),
+        option::of(any::<u32>()),
+        vec(run, 0..20),
+        option::of(number()),
+        option::of(number()),
+        number(),
+    )
+        .prop_map(|(id, channel, partition, runs, next, sequence, count)| {
+            Reply::Deliver(Deliver {
+                id,
+                channel,
+                partition,
+                runs,
+                next,
+                sequence,
+                count,
+            })
+        })
+        .boxed()
+}
+
+fn refuse() -> BoxedStrategy<Reply> {
+    (
+        option::of(number()),
+        any::<u16>(),
+        text(),
+        text(),
+        any::<bool>(),
+        option::of(number()),
+        option::of(any::<u32>()),
+        vec(number(), 0..20),
+    )
+        .prop_map(
+            |(id, code, name, message, retry, retry_after_ms, partition, records)| {
+                Reply::Refuse(Refuse {
+                    id,
+                    code,
+                    name,
+                    message,
+                    retry,
+                    retry_after_ms,
+                    partition,
+                    records,
+                })
+            },
+        )
+        .boxed()
+}
+
+pub(super) fn reply() -> BoxedStrategy<Reply> {
+    prop_oneof![
+        welcome(),
+        confirm(),
+        deliver(),
+        refuse(),
+        (number(), text()).prop_map(|(id, reason)| Reply::End(End { id, reason })),
+        (option::of(number()), vec(any::<u8>(), 0..300))
+            .prop_map(|(id, body)| Reply::View(View { id, body })),
+        Just(Reply::Ping(Ping {})),
+    ]
+    .boxed()
+}
+
+pub(super) fn envelope() -> BoxedStrategy<Envelope> {
+    (text(), text(), number(), number())
+        .prop_map(|(fabric, node, incarnation, epoch)| Envelope {
+            version: PEER_VERSION,
+            fabric,
+            node: node.as_str().into(),
+            incarnation: Incarnation(incarnation),
+            epoch,
+        })
+        .boxed()
+}
+
+fn state() -> BoxedStrategy<PeerMessage> {
+    let holds = (text(), any::<u32>(), option::of(any::<u32>())).prop_map(
+        |(channel, partition, founding)| peer::Holds {
+            channel: channel.as_str().into(),
+            partition,
+            founding,
+        },
+    );
+    let leads =
+        (text(), any::<u32>(), number()).prop_map(|(channel, partition, term)| peer::Leads {
+            channel: channel.as_str().into(),
+            partition,
+            term,
+        });
+    (number(), vec(holds, 0..9), vec(leads, 0..9), any::<bool>())
+        .prop_map(|(wall, holds, leads, stopping)| {
+            PeerMessage::State(peer::State {
+                wall: Wall(wall),
+                holds,
+                leads,
+                stopping,
+            })
+        })
+        .boxed()
+}
+
+fn raft() -> BoxedStrategy<PeerMessage> {
+    let entry = (number(), number(), blob(300)).prop_map(|(term, index, data)| WireEntry {
+        term,
+        index,
+        data,
+    });
+    let names = (option::of(text()), any::<u32>(), any::<i32>(), any::<i64>());
+    let numbers = (
+        number(),
+        number(),
+        number(),
+        number(),
+        number(),
+        number(),
+        number(),
+        number(),
+    );
+    (names, numbers, vec(entry, 0..9), any::<bool>(), blob(20))
+        .prop_map(|(names, numbers, entries, reject, context)| {
+            let (channel, partition, kind, priority) = names;
+            let (to, from, term, log_term, index, commit, commit_term, reject_hint) = numbers;
+            PeerMessage::Raft(peer::RaftMessage {
+                channel: channel.map(|name| name.as_str().into()),
+                partition,
+                kind,
+                to,
+                from,
+                term,
+                log_term,
+                index,
+                entries,
+                commit,
+                commit_term,
+                reject,
+                reject_hint,
+                context,
+                priority,
+            })
+        })
+        .boxed()
+}
+
+fn refusal() -> BoxedStrategy<peer::Refusal> {
+    (any::<u16>(), text())
+        .prop_map(|(code, message)| peer::Refusal { code, message })
+        .boxed()
+}
+
+fn batch() -> BoxedStrategy<PeerMessage> {
+    let forward = (
+        (number(), text(), any::<u32>(), any::<u32>(), any::<u32>()),
+        option::of((blob(70), number())),
+        option::of(number()),
+        any::<bool>(),
+        blob(3_000),
+    );
+    let forward = forward.prop_map(|(names, producer, after, confirm, records)| {
+        let (request, channel, partition, count, crc) = names;
+        PeerMessage::Forward(peer::Forward {
+            request,
+            channel: channel.as_str().into(),
+            partition,
+            count,
+            crc,
+            producer,
+            after,
+            confirm,
+            records,
+        })
+    });
+    let accepted = (number(), any::<bool>())
+        .prop_map(|(offset, repeated)| Ok(peer::Accepted { offset, repeated }));
+    let result = prop_oneof![accepted, refusal().prop_map(Err)];
+    let outcome = (number(), result)
+        .prop_map(|(request, result)| PeerMessage::Outcome(peer::Outcome { request, result }));
+    prop_oneof![forward, outcome].boxed()
+}
+
+fn fetch() -> BoxedStrategy<PeerMessage> {
+    let from = prop_oneof![
+        number().prop_map(FetchFrom::Offset),
+        number().prop_map(|time| FetchFrom::Time(Wall(time))),
+        Just(FetchFrom::End),
+    ];
+    let fetch = (number(), text(), any::<u32>(), from, number()).prop_map(
+        |(request, channel, partition, from, bytes_max)| {
+            PeerMessage::Fetch(peer::Fetch {
+                request,
+                channel: channel.as_str().into(),
+                partition,
+                from,
+                bytes_max,
+            })
+        },
+    );
+    let fetched = (
+        number(),
+        vec(blob(300), 0..9),
+        number(),
+        option::of(refusal()),
+    );
+    let fetched = fetched.prop_map(|(request, entries, next, refusal)| {
+        PeerMessage::Fetched(peer::Fetched {
+            request,
+            entries,
+            next,
+            refusal,
+        })
+    });
+    prop_oneof![fetch, fetched].boxed()
+}
+
+pub(super) fn peer_message() -> BoxedStrategy<PeerMessage> {
+    let found = (text(), any::<u32>(), blob(300)).prop_map(|(channel, partition, record)| {
+        PeerMessage::Found(peer::Found {
+            channel: channel.as_str().into(),
+            partition,
+            record,
+        })
+    });
+    prop_oneof![state(), found, raft(), batch(), fetch()].boxed()
+}

@@ -1,0 +1,330 @@
+//! What PROTOCOL.md shows is what the code does: every hex block, and every table with numbers.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_bytes::ByteBuf;
+use weft::types::limits::{self, Limits};
+use weft::types::{Incarnation, Pattern, Record, Wall, key_partition};
+use weft::wire::client::{
+    Ack, ConfirmLevel, Confirmed, Deliver, From, Hello, Publish, Reply, Request, Run, Stamped,
+    Subscribe,
+};
+use weft::wire::peer::{Accepted, Envelope, Found, Outcome, PEER_VERSION, PeerMessage};
+use weft::wire::signal::{self, Signal};
+use weft::wire::{self, Code, REFUSALS, records};
+
+use super::SPECIFICATION;
+
+#[test]
+fn every_byte_example_is_what_the_code_writes_and_reads() {
+    let mut written = requests();
+    written.extend(replies());
+    written.extend(between_nodes());
+    let shown = hex_blocks();
+    assert_eq!(
+        shown.keys().collect::<Vec<_>>(),
+        written.keys().collect::<Vec<_>>(),
+        "every hex block is held to the code, and nothing else"
+    );
+    for (name, bytes) in &shown {
+        assert_eq!(hex(bytes), hex(&written[name]), "the example `{name}`");
+    }
+}
+
+fn requests() -> BTreeMap<&'static str, Bytes> {
+    let publish = Publish {
+        id: Some(1),
+        subject: Some("orders.new".into()),
+        confirm: Some(ConfirmLevel::Quorum),
+        producer: Some(ByteBuf::from(*b"p1")),
+        sequence: Some(9),
+        ..Publish::default()
+    };
+    let subscribe = Subscribe {
+        id: 7,
+        pattern: "订单.#".into(),
+        from: Some(From::Offsets([("orders/2".into(), 1041)].into())),
+        credit: Some(65536),
+        ..Subscribe::default()
+    };
+    let ack = Ack {
+        id: 7,
+        channel: Some("orders".into()),
+        partition: 2,
+        offset: 1041,
+    };
+    let shown = [
+        ("hello", Request::Hello(Hello::default()), vec![]),
+        ("publish", Request::Publish(publish), record("")),
+        ("subscribe", Request::Subscribe(subscribe), vec![]),
+        ("ack", Request::Ack(ack), vec![]),
+    ];
+    let encode = |(name, header, records): (&'static str, Request, Vec<u8>)| {
+        let frame = wire::encode_request(&header, &records);
+        let read = wire::decode_request(&frame).expect(name);
+        assert_eq!((read.header, &read.records[..]), (header, &records[..]));
+        (name, frame)
+    };
+    shown.map(encode).into()
+}
+
+fn replies() -> BTreeMap<&'static str, Bytes> {
+    let confirm = Confirmed {
+        id: Some(1),
+        channel: "orders".into(),
+        runs: vec![Run {
+            record: 0,
+            partition: 2,
+            offset: 1041,
+            count: 1,
+        }],
+        repeated: false,
+    };
+    let deliver = Deliver {
+        id: 7,
+        channel: "orders".into(),
+        partition: Some(2),
+        runs: vec![Stamped {
+            offset: 1041,
+            count: 1,
+            time: Wall(1_700_000_000_000),
+        }],
+        next: Some(1042),
+        count: 1,
+        ..Deliver::default()
+    };
+    let mut refuse = Code::Busy.refuse(Some(1), "later");
+    refuse.retry_after_ms = Some(100);
+    let shown = [
+        ("confirm", Reply::Confirm(confirm), vec![]),
+        ("deliver", Reply::Deliver(deliver), record("orders.new")),
+        ("refuse", Reply::Refuse(refuse), vec![]),
+    ];
+    let encode = |(name, header, records): (&'static str, Reply, Vec<u8>)| {
+        let frame = wire::encode_reply(&header, &records);
+        let read = wire::decode_reply(&frame).expect(name);
+        assert_eq!((read.header, &read.records[..]), (header, &records[..]));
+        (name, frame)
+    };
+    shown.map(encode).into()
+}
+
+fn between_nodes() -> BTreeMap<&'static str, Bytes> {
+    let mut tick = Vec::new();
+    let record = Record {
+        subject: "ticks.eu".into(),
+        body: Bytes::from_static(b"1"),
+        ..Record::default()
+    };
+    records::encode_record(&record, &mut tick);
+    let header = Signal {
+        version: PEER_VERSION,
+        fabric: "quickstart".into(),
+        node: "a".into(),
+        incarnation: Incarnation(7),
+        sequence: 5,
+        count: 1,
+    };
+    let frame = signal::encode_signal(&header, &tick);
+    let read = signal::decode_signal(&frame).expect("a signal");
+    assert_eq!(read, (header, Bytes::from(tick)));
+
+    let envelope = Envelope {
+        version: PEER_VERSION,
+        fabric: "quickstart".into(),
+        node: "a".into(),
+        incarnation: Incarnation(7),
+        epoch: 1,
+    };
+    let outcome = Outcome {
+        request: 3,
+        result: Ok(Accepted {
+            offset: 1041,
+            repeated: false,
+        }),
+    };
+    let found = Found {
+        channel: "orders".into(),
+        partition: 2,
+        record: Bytes::from_static(&[1, 2, 3]),
+    };
+    let messages = [PeerMessage::Outcome(outcome), PeerMessage::Found(found)];
+    let peer = wire::encode_peer(&envelope, &messages);
+    let read = wire::decode_peer(&peer).expect("a peer frame");
+    assert_eq!(read, (envelope, messages.to_vec()));
+
+    [
+        ("topic", signal::topic("ticks.#")),
+        ("signal", frame),
+        ("peer", peer),
+    ]
+    .into()
+}
+
+/// The record of the examples.
+fn record(subject: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let record = Record {
+        subject: subject.into(),
+        key: Some(Bytes::from_static(b"customer-42")),
+        body: Bytes::from_static(b"hi"),
+        ..Record::default()
+    };
+    records::encode_record(&record, &mut bytes);
+    bytes
+}
+
+/// C40: code, name and retry belong together, and the page lists them all.
+#[test]
+fn the_table_of_refusals_is_that_of_the_code() {
+    let shown = table("code");
+    let held: Vec<Vec<String>> = REFUSALS
+        .iter()
+        .map(|(code, name, retry, meaning)| {
+            let retry = if *retry { "yes" } else { "no" };
+            vec![
+                code.number().to_string(),
+                format!("`{name}`"),
+                retry.into(),
+                (*meaning).into(),
+            ]
+        })
+        .collect();
+    assert_eq!(shown, held);
+    for (code, name, retry, _) in REFUSALS {
+        let refuse = code.refuse(Some(3), "why");
+        assert_eq!((refuse.code, &*refuse.name), (code.number(), *name));
+        assert_eq!((refuse.retry, refuse.id), (*retry, Some(3)));
+        assert_eq!(Code::from_number(refuse.code), Some(*code));
+    }
+}
+
+/// [C17]: the hash with its test values.
+#[test]
+fn the_table_of_keys_is_what_the_hash_gives() {
+    let rows = table("key");
+    assert!(rows.len() >= 5);
+    for row in rows {
+        let key = unhex(&row[1]);
+        if row[0] != "(empty)" {
+            assert_eq!(row[0].trim_matches('`').as_bytes(), key);
+        }
+        assert_eq!(row[2], format!("`0x{:08x}`", records::crc(&key)));
+        assert_eq!(row[3], key_partition(&key, 4).to_string(), "{row:?}");
+        assert_eq!(row[4], key_partition(&key, 7).to_string(), "{row:?}");
+    }
+}
+
+/// [C15]: patterns select what the table says.
+#[test]
+fn the_table_of_patterns_is_how_they_match() {
+    let rows = table("pattern");
+    assert!(rows.len() >= 5);
+    for row in rows {
+        let pattern = Pattern::parse(row[0].trim_matches('`')).expect("a pattern");
+        for (cell, expected) in [(&row[1], true), (&row[2], false)] {
+            let subjects = cell.split(", ").filter(|text| text.starts_with('`'));
+            for subject in subjects.map(|text| text.trim_matches('`')) {
+                assert_eq!(pattern.matches(subject), expected, "{row:?}: {subject}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_of_limits_is_that_of_the_code() {
+    let defaults = Limits::default();
+    let held: &[(&str, &[u64])] = &[
+        ("bytes of a frame", &[defaults.frame_max]),
+        (
+            "bytes of a record",
+            &[limits::RECORD_MAX_DEFAULT, limits::RECORD_MAX],
+        ),
+        ("records in one publish", &[limits::RECORDS_PER_PUBLISH]),
+        (
+            "bytes of a subject or pattern",
+            &[limits::SUBJECT_BYTES_MAX as u64],
+        ),
+        (
+            "words of a subject or pattern",
+            &[limits::SUBJECT_WORDS_MAX as u64],
+        ),
+        ("bytes of a key", &[limits::KEY_BYTES_MAX as u64]),
+        ("headers of a record", &[limits::HEADERS_MAX as u64]),
+        ("bytes of a producer", &[limits::PRODUCER_BYTES_MAX as u64]),
+        ("nesting of containers", &[limits::NESTING_MAX as u64]),
+        ("subscriptions of a session", &[defaults.subscriptions_max]),
+        (
+            "bytes of a session's publishes in flight",
+            &[defaults.session_inflight_bytes],
+        ),
+        (
+            "bytes of records in one deliver",
+            &[limits::DELIVER_BYTES_MAX],
+        ),
+    ];
+    let shown = table("what");
+    let names: Vec<&str> = shown.iter().map(|row| &*row[0]).collect();
+    assert_eq!(
+        names,
+        held.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    );
+    for (row, (name, values)) in shown.iter().zip(held) {
+        let numbers: Vec<u64> = row[1]
+            .replace(',', "")
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|word| word.parse().ok())
+            .filter(|number| *number > 1)
+            .collect();
+        assert_eq!(numbers, *values, "{name}");
+    }
+}
+
+/// The fenced blocks of the page that are marked `hex NAME`.
+fn hex_blocks() -> BTreeMap<&'static str, Vec<u8>> {
+    SPECIFICATION
+        .split("\n```hex ")
+        .skip(1)
+        .map(|block| {
+            let (name, rest) = block.split_once('\n').expect("a name and a block");
+            let (digits, _) = rest.split_once("```").expect("the block ends");
+            (name, unhex(digits))
+        })
+        .collect()
+}
+
+/// The rows of the table whose first heading is `first`, without the headings.
+fn table(first: &str) -> Vec<Vec<String>> {
+    let cells = |line: &str| -> Vec<String> {
+        let inner = line.trim().trim_matches('|');
+        inner
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    SPECIFICATION
+        .lines()
+        .skip_while(|line| !(line.starts_with('|') && cells(line)[0] == first))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(cells)
+        .collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    assert_eq!(digits.len() % 2, 0, "whole bytes in {text}");
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
