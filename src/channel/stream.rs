@@ -163,6 +163,12 @@ impl Stream {
             .insert((stamp.producer, stamp.sequence), stored);
     }
 
+    /// Takes back what [`Self::propose`] noted: it was not proposed after all.
+    pub fn withdraw(&mut self, stamp: &Stamp) {
+        self.proposed
+            .remove(&(stamp.producer.clone(), stamp.sequence));
+    }
+
     /// Forgets what was proposed: this replica no longer leads, and what becomes of it is the log's
     /// say.
     pub fn forget_proposed(&mut self) {

@@ -1,11 +1,588 @@
 //! The node: sessions, routing, peers and partitions composed into one state machine that is
 //! stepped with inputs and answers with outputs. It blocks on nothing and owns nothing outside
 //! itself.
+//!
+//! One file per concern: `sessions`, `publish`, `subscribe` and `signals` face the clients; `lead`
+//! and `serve` are a partition's leader; `founding`, `peering` and `route` face the peers; `persist`
+//! is the queue in front of the journal; `report` tells what is going on.
 
+mod feed;
+mod founding;
 mod io;
+mod lead;
+mod mail;
+mod member;
+mod peering;
+mod peers;
+mod persist;
+mod publish;
+mod recovery;
+mod report;
+mod route;
+mod serve;
+mod sessions;
+mod signals;
+mod subscribe;
 mod view;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::{RngCore, SeedableRng};
+
+use crate::topology::Topology;
+use crate::types::limits::{PEER_BEAT, PROBE, SESSION_IDLE, STOP_HANDOVER};
+use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
+use crate::wire::client::{
+    Hello, NodeEndpoints, Ping, Refuse, Reply, Request, VERSION, View, Welcome,
+};
+use crate::wire::{Code, Payload, decode_request, encode_reply, frames};
+
 pub use io::{ClientId, Droppable, Gauges, Input, Lane, Level, Outbox, Output};
+use mail::Mail;
+use member::Slot;
+use peers::Peers;
+use persist::{Done, JournalQueue};
+use publish::Publishes;
+pub use recovery::Recovery;
+use route::Routes;
+use serve::Loads;
+use sessions::{Session, Sessions};
+use signals::Signals;
 pub use view::{
     ChannelView, DiskView, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
 };
+
+/// Who a node is.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The checked topology.
+    pub topology: Arc<Topology>,
+    /// The node's name in it.
+    pub name: NodeName,
+    /// The life of its data folder.
+    pub incarnation: Incarnation,
+    /// Draws everything random in it. Another one for each start.
+    pub seed: u64,
+}
+
+/// Why a node cannot start on this journal with this topology.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// The topology does not name the node.
+    #[error("the topology has no node {0}")]
+    NoSuchNode(NodeName),
+    /// A partition has copies elsewhere than the topology wants them.
+    #[error(
+        "{partition} has its copies on {has}, the topology wants them on {wants}; moving partitions is \
+         not built yet: give the channel and the nodes back their former declaration"
+    )]
+    Moved {
+        /// The partition.
+        partition: Partition,
+        /// The voters.
+        has: String,
+        /// The placement.
+        wants: String,
+    },
+    /// The number of partitions changed.
+    #[error(
+        "the channel {channel} was founded with {had} partitions, the topology says {says}; the count \
+         never changes, since it decides where keys belong: declare a new channel"
+    )]
+    Repartitioned {
+        /// The channel.
+        channel: ChannelName,
+        /// As founded.
+        had: u32,
+        /// As declared.
+        says: u32,
+    },
+}
+
+/// One node of the fabric.
+pub struct Node {
+    topology: Arc<Topology>,
+    name: NodeName,
+    incarnation: Incarnation,
+    /// One start of the process: signals and requests of different starts never mix.
+    life: Incarnation,
+    seed: u64,
+    now: Now,
+    started: Time,
+    out: Outbox,
+    mail: Mail,
+    journal: JournalQueue,
+    loads: Loads,
+    peers: Peers,
+    routes: Routes,
+    placement: BTreeMap<Partition, Vec<NodeName>>,
+    slots: BTreeMap<Partition, Slot>,
+    /// Replicas that were stepped and not yet drained.
+    dirty: BTreeSet<Partition>,
+    /// Partitions with batches to propose.
+    intakes: BTreeSet<Partition>,
+    sessions: Sessions,
+    publishes: Publishes,
+    signals: Signals,
+    ledger: BTreeMap<ChannelName, ChannelView>,
+    gauges: Gauges,
+    measured: bool,
+    bad_frames: u64,
+    state_due: bool,
+    last_beat: Time,
+    stopping: bool,
+    stop_since: Option<Time>,
+    stopped: bool,
+}
+
+impl Node {
+    /// A node that goes on where its journal ended. It says what it wants with its first step.
+    pub fn new(config: NodeConfig, recovery: Recovery, now: Now) -> Result<Self, NodeError> {
+        let NodeConfig {
+            topology,
+            name,
+            incarnation,
+            seed,
+        } = config;
+        if topology.node(&name).is_none() {
+            return Err(NodeError::NoSuchNode(name));
+        }
+        let placement = topology.placement();
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let life = Incarnation(random.next_u64());
+        let others = topology.nodes.iter().map(|node| node.name.clone());
+        let mut node = Self {
+            mail: Mail::new(name.clone()),
+            journal: JournalQueue::new(topology.limits.segment_bytes / 4),
+            loads: Loads::default(),
+            peers: Peers::new(others.filter(|other| *other != name)),
+            routes: Routes::new(random.next_u64() >> 1),
+            slots: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            intakes: BTreeSet::new(),
+            sessions: Sessions::new(),
+            publishes: Publishes::default(),
+            signals: Signals::default(),
+            ledger: BTreeMap::new(),
+            gauges: Gauges::default(),
+            measured: false,
+            bad_frames: 0,
+            state_due: true,
+            last_beat: now.mono,
+            stopping: false,
+            stop_since: None,
+            stopped: false,
+            out: Outbox::new(),
+            topology,
+            name,
+            incarnation,
+            life,
+            seed,
+            now,
+            started: now.mono,
+            placement,
+        };
+        node.recover(recovery)?;
+        Ok(node)
+    }
+
+    /// Takes what waits, in order, and says what to do about all of it.
+    pub fn step(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>, outbox: &mut Outbox) {
+        self.now = Now {
+            mono: now.mono.max(self.now.mono),
+            wall: now.wall,
+        };
+        for input in inputs {
+            self.handle(input);
+        }
+        self.settle();
+        outbox.append(&mut self.out);
+    }
+
+    fn recover(&mut self, recovery: Recovery) -> Result<(), NodeError> {
+        let mine = self
+            .placement
+            .iter()
+            .filter(|(_, nodes)| nodes.contains(&self.name));
+        self.slots = mine
+            .map(|(p, _)| (p.clone(), Slot::Unfounded(None)))
+            .collect();
+        for (partition, recovered) in recovery.partitions {
+            let channel = &partition.channel;
+            let Some(declared) = self.topology.channels.get(channel) else {
+                self.warn(format!(
+                    "keeps {partition}, whose channel the topology has no more"
+                ));
+                continue;
+            };
+            let (had, says) = (recovered.founding.partitions, declared.partitions);
+            if had != says {
+                let channel = channel.clone();
+                return Err(NodeError::Repartitioned { channel, had, says });
+            }
+            let wants: BTreeSet<&NodeName> = self
+                .placement
+                .get(&partition)
+                .into_iter()
+                .flatten()
+                .collect();
+            let has: BTreeSet<&NodeName> = recovered
+                .founding
+                .voters
+                .iter()
+                .map(|voter| &voter.node)
+                .collect();
+            if wants != has {
+                let names = |set: BTreeSet<&NodeName>| {
+                    set.iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                };
+                let (has, wants) = (names(has), names(wants));
+                return Err(NodeError::Moved {
+                    partition,
+                    has,
+                    wants,
+                });
+            }
+            let stream = Some(recovered.stream);
+            let member = self.begin_member(recovered.founding, recovered.log, stream);
+            self.dirty.insert(partition.clone());
+            self.slots.insert(partition, Slot::Member(Box::new(member)));
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::ClientFrame {
+                client,
+                principal,
+                frames,
+            } => {
+                self.handle_client_frame(client, principal, &frames);
+            }
+            Input::ClientGone { client } => self.end_session(&client),
+            Input::Dropped { what, .. } => self.handle_dropped(&what),
+            Input::PeerFrame { principal, frame } => {
+                self.handle_peer_frame(principal.as_deref(), &frame);
+            }
+            Input::SignalFrame { topic, frame } => self.handle_signal(&topic, &frame),
+            Input::Interest { topic, wanted } => self.handle_interest(&topic, wanted),
+            Input::Persisted { sequence } => self.handle_persisted(sequence),
+            Input::PersistFailed { error, .. } => {
+                self.error(format!(
+                    "the journal failed, nothing is confirmed any more: {error}"
+                ));
+                self.journal.handle_failed(error);
+            }
+            Input::Loaded { id, result } => self.handle_loaded(id, result),
+            Input::Gauges(gauges) => {
+                self.gauges = gauges;
+                self.measured = true;
+            }
+            Input::Tick => self.handle_tick(),
+            Input::Stop => self.handle_stop(),
+        }
+    }
+
+    /// Brings one loop to its end: what this node says to itself, proposals, replicas, then the
+    /// journal and the peers.
+    fn settle(&mut self) {
+        loop {
+            while let Some(message) = self.mail.take_loopback() {
+                let me = self.name.clone();
+                self.handle_peer_message(&me, message);
+            }
+            self.propose_intakes();
+            self.drain_replicas();
+            if self.state_due {
+                self.beat();
+            }
+            if self.dirty.is_empty() && self.intakes.is_empty() && self.mail.is_quiet() {
+                break;
+            }
+        }
+        self.journal.flush(self.now.mono, &mut self.out);
+        let envelope = self.envelope();
+        self.mail.flush(&envelope, &mut self.out);
+    }
+
+    fn handle_tick(&mut self) {
+        if self.journal.failure().is_none() {
+            for (partition, slot) in &mut self.slots {
+                if let Slot::Member(member) = slot {
+                    member.replica.handle_tick();
+                    self.dirty.insert(partition.clone());
+                }
+            }
+        }
+        if self.now.mono.since(self.last_beat) >= PEER_BEAT {
+            self.state_due = true;
+            self.report_unreachable();
+            self.found_partitions();
+            self.expire_interest();
+            self.probe_sessions();
+        }
+        self.find_leaders();
+        self.hand_over();
+        self.expire_held();
+        self.expire_publishes();
+        self.send_parked();
+        self.pump_all();
+        self.finish_stop();
+    }
+
+    fn handle_persisted(&mut self, sequence: u64) {
+        if self.journal.failure().is_some() {
+            return;
+        }
+        for done in self.journal.handle_persisted(sequence) {
+            match done {
+                Done::Founded(partition) => self.handle_founded(&partition),
+                Done::Ready(partition, number) => {
+                    if let Some(Slot::Member(member)) = self.slots.get_mut(&partition) {
+                        member.replica.handle_persisted(number);
+                        self.dirty.insert(partition);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_stop(&mut self) {
+        if !self.stopping {
+            self.stopping = true;
+            self.stop_since = Some(self.now.mono);
+            self.state_due = true;
+            self.info("stops: hands over what it leads".to_owned());
+        }
+        self.hand_over();
+        self.finish_stop();
+    }
+
+    /// A stop is done when nothing is led, everything is answered and synced, or it took too long.
+    fn finish_stop(&mut self) {
+        let Some(since) = self.stop_since.filter(|_| !self.stopped) else {
+            return;
+        };
+        let leads = self.slots.values().any(|slot| match slot {
+            Slot::Member(member) => member.replica.is_leader() && member.replica.voters().len() > 1,
+            Slot::Unfounded(_) | Slot::Stranger(_) => false,
+        });
+        let patient = self.now.mono.since(since) < STOP_HANDOVER;
+        if patient && (leads || !self.all_answered() || !self.journal.is_idle()) {
+            return;
+        }
+        self.abandon_publishes();
+        let subscriptions: Vec<(ClientId, u64)> = self
+            .sessions
+            .iter()
+            .flat_map(|(client, session)| {
+                session.subscriptions.keys().map(|id| (client.clone(), *id))
+            })
+            .collect();
+        for (client, id) in subscriptions {
+            self.end_subscription(&client, id);
+            let reason = format!("{} stops", self.name);
+            self.reply(
+                &client,
+                &Reply::End(crate::wire::client::End { id, reason }),
+                &[],
+            );
+        }
+        self.stopped = true;
+        self.out.push(Output::Stopped);
+    }
+
+    fn handle_client_frame(
+        &mut self,
+        client: ClientId,
+        principal: Option<String>,
+        parts: &[Bytes],
+    ) {
+        let known = self.sessions.contains_key(&client);
+        let full = self.sessions.len() as u64 >= self.topology.limits.sessions_max;
+        let payload = Payload::of(parts);
+        let delimited = payload.as_ref().is_ok_and(|payload| payload.delimited)
+            || parts
+                .first()
+                .is_some_and(|part| part.is_empty() && parts.len() > 1);
+        if !known && full {
+            let message = format!("{} has {} sessions", self.name, self.sessions.len());
+            let refuse = publish::refuse(Code::TooManySessions, None, message);
+            self.send(client, delimited, &Reply::Refuse(refuse), &[]);
+            return;
+        }
+        let now = self.now.mono;
+        let session = self
+            .sessions
+            .entry(client.clone())
+            .or_insert_with(|| Session::new(now));
+        session.heard = now;
+        session.delimited = delimited;
+        session.principal = principal;
+        let decoded = payload.and_then(|payload| decode_request(payload.frame));
+        match decoded {
+            Ok(message) => self.handle_request(&client, message.header, &message.records),
+            Err(error) => {
+                self.bad_frames += 1;
+                self.refuse(
+                    &client,
+                    publish::refuse(error.code(), None, error.to_string()),
+                );
+            }
+        }
+    }
+
+    fn handle_request(&mut self, client: &ClientId, request: Request, records: &Bytes) {
+        match request {
+            Request::Hello(hello) => self.handle_hello(client, &hello),
+            Request::Publish(publish) => self.handle_publish(client, publish, records),
+            Request::Subscribe(subscribe) => self.handle_subscribe(client, subscribe),
+            Request::Unsubscribe(unsubscribe) => {
+                if !self.has_subscription(client, unsubscribe.id) {
+                    self.refuse_no_subscription(client, unsubscribe.id);
+                    return;
+                }
+                self.handle_unsubscribe(client, unsubscribe.id);
+            }
+            Request::Ack(ack) if !self.has_subscription(client, ack.id) => {
+                self.refuse_no_subscription(client, ack.id);
+            }
+            Request::Ack(ack) => self.handle_ack(client, ack),
+            Request::Credit(credit) if !self.has_subscription(client, credit.id) => {
+                self.refuse_no_subscription(client, credit.id);
+            }
+            Request::Credit(credit) => self.handle_credit(client, credit),
+            Request::Inspect(inspect) => {
+                let view = self.view();
+                // A view is integers, strings and lists of them: it always encodes.
+                let body = rmp_serde::to_vec_named(&view).expect("a view always encodes");
+                self.reply(
+                    client,
+                    &Reply::View(View {
+                        id: inspect.id,
+                        body,
+                    }),
+                    &[],
+                );
+            }
+            Request::Bye(_) => self.end_session(client),
+        }
+    }
+
+    fn handle_hello(&mut self, client: &ClientId, hello: &Hello) {
+        let asked = hello.version.unwrap_or(VERSION);
+        if asked < VERSION {
+            let message = format!("the client speaks version {asked}, this node {VERSION}");
+            self.refuse(client, Code::UnsupportedVersion.refuse(None, message));
+            return;
+        }
+        let limits = &self.topology.limits;
+        let nodes = self.topology.nodes.iter().map(|node| NodeEndpoints {
+            name: node.name.to_string(),
+            endpoints: node.clients.iter().map(|e| e.advertise.clone()).collect(),
+            public_key: node.public_key.as_ref().map(|key| key.0.clone()),
+        });
+        let welcome = Welcome {
+            version: VERSION,
+            fabric: self.topology.fabric.name.clone(),
+            node: self.name.to_string(),
+            epoch: self.topology.fabric.epoch,
+            principal: self.sessions.get(client).and_then(|s| s.principal.clone()),
+            frame_max: limits.frame_max,
+            window: limits.subscription_window_bytes,
+            nodes: nodes.collect(),
+        };
+        self.reply(client, &Reply::Welcome(welcome), &[]);
+    }
+
+    fn has_subscription(&self, client: &ClientId, id: u64) -> bool {
+        self.sessions
+            .get(client)
+            .is_some_and(|session| session.subscriptions.contains_key(&id))
+    }
+
+    fn refuse_no_subscription(&mut self, client: &ClientId, id: u64) {
+        let message = format!("this session has no subscription {id}; subscribe again");
+        self.refuse(client, Code::NoSubscription.refuse(Some(id), message));
+    }
+
+    /// Forgets a client. Its publishes go on; their answers go nowhere.
+    fn end_session(&mut self, client: &ClientId) {
+        let Some(session) = self.sessions.get(client) else {
+            return;
+        };
+        for id in session.subscriptions.keys().copied().collect::<Vec<_>>() {
+            self.end_subscription(client, id);
+        }
+        self.sessions.remove(client);
+    }
+
+    /// Asks the transport about silent clients that this node keeps something for, and forgets
+    /// those it keeps nothing for.
+    fn probe_sessions(&mut self) {
+        let now = self.now.mono;
+        self.sessions.retain(|_, session| {
+            session.holds() || now.since(session.heard.max(session.probed)) < SESSION_IDLE
+        });
+        let silent = self.sessions.iter_mut().filter(|(_, session)| {
+            session.holds() && now.since(session.heard.max(session.probed)) >= PROBE
+        });
+        let mut clients = Vec::new();
+        for (client, session) in silent {
+            session.probed = now;
+            clients.push(client.clone());
+        }
+        for client in clients {
+            self.reply(&client, &Reply::Ping(Ping {}), &[]);
+        }
+    }
+
+    fn refuse(&mut self, client: &ClientId, refuse: Refuse) {
+        self.reply(client, &Reply::Refuse(refuse), &[]);
+    }
+
+    /// Answers a client, if it is still known.
+    fn reply(&mut self, client: &ClientId, reply: &Reply, records: &[u8]) {
+        let Some(session) = self.sessions.get(client) else {
+            return;
+        };
+        let delimited = session.delimited;
+        self.send(client.clone(), delimited, reply, records);
+    }
+
+    fn send(&mut self, client: ClientId, delimited: bool, reply: &Reply, records: &[u8]) {
+        let frames = frames(delimited, encode_reply(reply, records));
+        self.out.push(Output::ToClient {
+            client,
+            frames,
+            droppable: None,
+        });
+    }
+
+    fn info(&mut self, text: String) {
+        self.out.push(Output::Note {
+            level: Level::Info,
+            text,
+        });
+    }
+
+    fn warn(&mut self, text: String) {
+        self.out.push(Output::Note {
+            level: Level::Warn,
+            text,
+        });
+    }
+
+    fn error(&mut self, text: String) {
+        self.out.push(Output::Note {
+            level: Level::Error,
+            text,
+        });
+    }
+}

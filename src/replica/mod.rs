@@ -37,8 +37,6 @@ pub struct ReplicaConfig {
     pub seed: u64,
     /// Committed entries kept in memory, in bytes.
     pub cache_bytes: u64,
-    /// Uncommitted entries a leader accepts, in bytes.
-    pub uncommitted_bytes: u64,
 }
 
 /// One replica of one partition.
@@ -70,16 +68,10 @@ pub struct ReplicaOutput {
     pub load: Option<LoadRequest>,
 }
 
-/// A proposal that could not be made.
+/// A proposal that could not be made: this replica does not lead, or is about to hand over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// Not the leader, or about to hand over. Nothing was proposed.
-    #[error("this replica does not lead the partition")]
-    NotLeader,
-    /// Too much is uncommitted. Nothing was proposed.
-    #[error("the partition has as many uncommitted bytes as it may")]
-    Full,
-}
+#[error("this replica does not lead the partition")]
+pub struct NotLeader;
 
 impl Replica {
     /// A replica that goes on where its journal ended.
@@ -101,7 +93,8 @@ impl Replica {
             max_inflight_msgs: APPENDS_INFLIGHT_MAX,
             check_quorum: true,
             pre_vote: true,
-            max_uncommitted_size: config.uncommitted_bytes,
+            // The partition's leader bounds what it proposes; see `node`.
+            max_uncommitted_size: raft::NO_LIMIT,
             max_committed_size_per_ready: 4 * APPEND_BYTES_MAX,
             batch_append: true,
             ..Config::default()
@@ -174,14 +167,14 @@ impl Replica {
     }
 
     /// Appends an entry as leader. `data` must begin at [`Self::next_offset`]; the index it got.
-    pub fn propose(&mut self, data: Bytes) -> Result<u64, ProposeError> {
-        if self.raw.raft.state != StateRole::Leader || self.raw.raft.lead_transferee.is_some() {
-            return Err(ProposeError::NotLeader);
+    pub fn propose(&mut self, data: Bytes) -> Result<u64, NotLeader> {
+        if !self.is_leader() || self.is_transferring() {
+            return Err(NotLeader);
         }
-        match self.raw.propose(Vec::new(), data.into()) {
-            Ok(()) => Ok(self.raw.raft.raft_log.last_index()),
-            Err(_) => Err(ProposeError::Full),
-        }
+        self.raw
+            .propose(Vec::new(), data.into())
+            .map_err(|_| NotLeader)?;
+        Ok(self.raw.raft.raft_log.last_index())
     }
 
     /// Calls an election, as the founder does at once.
@@ -277,9 +270,14 @@ impl Replica {
         self.raw.raft.term
     }
 
-    /// Raft's commit index. Everything up to it has been handed out by [`Self::drain`].
+    /// Raft's commit index.
     pub fn commit(&self) -> u64 {
         self.raw.raft.raft_log.committed
+    }
+
+    /// The highest index handed out as committed; it and all before it are synced here.
+    pub fn applied(&self) -> u64 {
+        self.raw.raft.raft_log.applied()
     }
 
     /// The last index.

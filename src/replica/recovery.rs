@@ -71,6 +71,14 @@ pub enum RecoveryError {
     /// A founding record that cannot be read, or a second one.
     #[error("the founding record of {0} is unreadable or not the only one")]
     Founding(String),
+    /// A committed entry whose head does not say what it should.
+    #[error("entry {index} is unreadable: {error}")]
+    Unreadable {
+        /// Its index.
+        index: u64,
+        /// What is wrong.
+        error: String,
+    },
     /// An item before its partition's founding record.
     #[error("the journal holds something of {0} before its founding record")]
     Unfounded(String),

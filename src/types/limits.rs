@@ -159,3 +159,20 @@ pub const PEER_FRAMES_WAITING: i32 = 10_000;
 
 /// Frames that wait for one peer on the signal socket before libzmq drops, seen as a gap.
 pub const SIGNAL_FRAMES_WAITING: i32 = 10_000;
+
+/// A hard state that nobody waits for (a raised commit index) is written with the next commit, or
+/// alone after this long.
+pub const LAZY_COMMIT: Span = Span::from_secs(1);
+
+/// A leader that is not the preferred one hands over after leading undisturbed for this long.
+pub const PREFERRED_AFTER: Span = Span::from_secs(3);
+
+/// After a fetch that found no leader, when to look again.
+pub const FETCH_RETRY: Span = Span::from_millis(100);
+
+/// Senders of unusable peer frames that are remembered by name, for `status`.
+pub const STRANGERS_MAX: usize = 16;
+
+/// A signal pattern that no peer wants is still counted for this long, so that a peer whose link was
+/// cut meanwhile sees how much it missed.
+pub const SIGNAL_MEMORY: Span = Span::from_secs(600);

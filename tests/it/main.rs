@@ -1,6 +1,3 @@
 //! Everything that is tested from the outside, in one binary.
 
-mod client;
-mod crash;
-mod journal_kit;
 mod wire;

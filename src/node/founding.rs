@@ -1,0 +1,195 @@
+//! How a partition begins. Its preferred leader waits until every declared replica has stated its
+//! life and that it holds no founding record, syncs one, and only then shows it to the others; a
+//! replica accepts only the first. A node whose folder is new where others know it as founded waits
+//! as a stranger: it never votes under an old name.
+
+use super::Node;
+use super::member::{Member, Slot};
+use super::persist::Done;
+use crate::channel::Stream;
+use crate::replica::{RecoveredLog, Replica, ReplicaConfig};
+use crate::types::{JournalItem, NodeName, Partition, ReplicaId};
+use crate::wire::founding::Founding;
+use crate::wire::peer::{Found, PeerMessage};
+
+impl Node {
+    /// Founds what this node should found and can; shows foundings to replicas that lack them.
+    pub(super) fn found_partitions(&mut self) {
+        let partitions: Vec<Partition> = self.slots.keys().cloned().collect();
+        for partition in partitions {
+            match &self.slots[&partition] {
+                Slot::Unfounded(None) => {
+                    if let Some(founding) = self.may_found(&partition) {
+                        self.info(format!("founds {partition} with {}", voters(&founding)));
+                        self.begin_founding(partition, founding);
+                    }
+                }
+                Slot::Unfounded(Some(_)) | Slot::Stranger(_) => {}
+                Slot::Member(member) => {
+                    let founding = member.founding.clone();
+                    self.show_founding(&partition, &founding);
+                }
+            }
+        }
+    }
+
+    /// Another replica shows its founding record.
+    pub(super) fn handle_found(&mut self, from: &NodeName, found: Found) {
+        let partition = Partition::new(&found.channel, found.partition);
+        let founding = match Founding::decode(&found.record) {
+            Ok(founding)
+                if founding.partition == partition
+                    && founding.fabric == self.topology.fabric.name =>
+            {
+                founding
+            }
+            _ => {
+                self.warn(format!(
+                    "{from} shows an unreadable founding record of {partition}"
+                ));
+                return;
+            }
+        };
+        match self.slots.get(&partition) {
+            Some(Slot::Unfounded(None)) => {}
+            Some(Slot::Unfounded(Some(ours)) | Slot::Stranger(ours)) if *ours == founding => return,
+            Some(Slot::Member(member)) if member.founding == founding => return,
+            Some(_) => {
+                self.warn(format!(
+                    "{from} shows another founding record of {partition}: {}; this node keeps its own",
+                    voters(&founding)
+                ));
+                return;
+            }
+            None => return,
+        }
+        if founding.voters.contains(&self.me()) {
+            self.begin_founding(partition, founding);
+        } else {
+            self.warn(format!(
+                "{partition} was founded with {}; this data folder ({}) is not among them and has no vote",
+                voters(&founding),
+                self.incarnation
+            ));
+            self.slots.insert(partition, Slot::Stranger(founding));
+        }
+    }
+
+    /// The founding record is synced: the replica begins.
+    pub(super) fn handle_founded(&mut self, partition: &Partition) {
+        let Some(Slot::Unfounded(Some(founding))) = self.slots.get(partition) else {
+            return;
+        };
+        let founding = founding.clone();
+        let mut member = self.begin_member(founding, RecoveredLog::default(), None);
+        if member.founding.voters[0] == self.me() {
+            member.replica.campaign();
+        }
+        self.slots
+            .insert(partition.clone(), Slot::Member(Box::new(member)));
+        self.dirty.insert(partition.clone());
+        self.state_due = true;
+    }
+
+    pub(super) fn begin_member(
+        &self,
+        founding: Founding,
+        log: RecoveredLog,
+        stream: Option<Stream>,
+    ) -> Member {
+        let config = ReplicaConfig {
+            partition: founding.partition.clone(),
+            me: self.me(),
+            voters: founding.voters.clone(),
+            seed: self.seed,
+            cache_bytes: self.topology.limits.cache_bytes,
+        };
+        let stream = stream.unwrap_or_else(|| Stream::new(&self.topology.limits));
+        Member::new(Replica::new(config, log), stream, founding)
+    }
+
+    fn me(&self) -> ReplicaId {
+        ReplicaId {
+            node: self.name.clone(),
+            incarnation: self.incarnation,
+        }
+    }
+
+    fn begin_founding(&mut self, partition: Partition, founding: Founding) {
+        let record = founding.encode();
+        self.journal.push(
+            JournalItem::Founding {
+                partition: partition.clone(),
+                record,
+            },
+            self.now.mono,
+        );
+        self.journal.await_sync(Done::Founded(partition.clone()));
+        self.slots
+            .insert(partition, Slot::Unfounded(Some(founding)));
+    }
+
+    /// The record to found with, if this node is the one to do it and all replicas are ready.
+    fn may_found(&self, partition: &Partition) -> Option<Founding> {
+        let nodes = self.placement.get(partition)?;
+        if nodes.first() != Some(&self.name) {
+            return None;
+        }
+        let mut voters = Vec::new();
+        for node in nodes {
+            if *node == self.name {
+                voters.push(self.me());
+                continue;
+            }
+            let peer = self
+                .peers
+                .get(node)
+                .filter(|peer| peer.is_up(self.now.mono))?;
+            if peer.holds.get(partition) != Some(&None) {
+                return None;
+            }
+            voters.push(ReplicaId {
+                node: node.clone(),
+                incarnation: peer.incarnation?,
+            });
+        }
+        let mut ids: Vec<u64> = voters.iter().map(ReplicaId::raft_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let partitions = self.topology.channels.get(&partition.channel)?.partitions;
+        let fabric = self.topology.fabric.name.clone();
+        (ids.len() == voters.len()).then_some(Founding {
+            fabric,
+            partition: partition.clone(),
+            partitions,
+            voters,
+        })
+    }
+
+    fn show_founding(&mut self, partition: &Partition, founding: &Founding) {
+        let Some(nodes) = self.placement.get(partition) else {
+            return;
+        };
+        for node in nodes.iter().filter(|node| **node != self.name) {
+            let lacks = self.peers.get(node).is_some_and(|peer| {
+                peer.is_up(self.now.mono) && peer.holds.get(partition) == Some(&None)
+            });
+            if lacks {
+                let (channel, number) = (partition.channel.clone(), partition.number);
+                let record = founding.encode();
+                let found = Found {
+                    channel,
+                    partition: number,
+                    record,
+                };
+                self.mail.post(node, PeerMessage::Found(found));
+            }
+        }
+    }
+}
+
+/// The voters for a person.
+pub(super) fn voters(founding: &Founding) -> String {
+    let names: Vec<String> = founding.voters.iter().map(ReplicaId::to_string).collect();
+    names.join(", ")
+}

@@ -1,0 +1,203 @@
+//! One partition as this node holds it: not founded yet, a stranger to it, or a replica with its
+//! channel's state and, while it leads, what waits to be committed or read.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::channel::{Stamp, Stream};
+use crate::replica::Replica;
+use crate::types::{NodeName, Offset, Partition, Time, Wall};
+use crate::wire::Code;
+use crate::wire::entry::{EntryHead, ProducerStamp};
+use crate::wire::founding::Founding;
+use crate::wire::peer::{Accepted, Forward, Outcome, PeerMessage, Refusal};
+
+/// A partition that the topology places on this node.
+pub(super) enum Slot {
+    /// No founding record is known; while one is being written, it is kept here.
+    Unfounded(Option<Founding>),
+    /// It was founded with other lives of folders: this one has no vote and waits to be replaced.
+    Stranger(Founding),
+    /// A voter.
+    Member(Box<Member>),
+}
+
+/// A voter of a partition.
+pub(super) struct Member {
+    pub(super) replica: Replica,
+    pub(super) stream: Stream,
+    pub(super) founding: Founding,
+    /// Batches that arrived in this loop, in order.
+    pub(super) intake: Vec<Intake>,
+    /// Entries this leader proposed, by rising index.
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) waiting_bytes: u64,
+    /// Fetches that wait for the next record.
+    pub(super) held: Vec<HeldFetch>,
+    /// The term in which this replica leads, as last seen, and since when.
+    pub(super) led: Option<(u64, Time)>,
+    /// Whether it was serving when last seen.
+    pub(super) served: bool,
+    /// The time of the newest proposed entry.
+    pub(super) last_stamp: Wall,
+}
+
+/// A batch in front of the leader.
+pub(super) struct Intake {
+    pub(super) from: NodeName,
+    pub(super) forward: Forward,
+    pub(super) stamp: Option<Stamp>,
+}
+
+/// A proposed entry, and who wants to know of each of its batches.
+pub(super) struct Waiting {
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) bytes: u64,
+    pub(super) batches: Vec<WaitingBatch>,
+}
+
+/// A proposed batch.
+pub(super) struct WaitingBatch {
+    pub(super) offset: Offset,
+    /// Each asker: its node, its request, and whether it asked again for what was proposed already.
+    pub(super) askers: Vec<(NodeName, u64, bool)>,
+}
+
+/// A reader at the end of the partition.
+pub(super) struct HeldFetch {
+    pub(super) from: NodeName,
+    pub(super) request: u64,
+    pub(super) offset: Offset,
+    pub(super) bytes_max: u64,
+    pub(super) until: Time,
+}
+
+impl Member {
+    pub(super) fn new(replica: Replica, stream: Stream, founding: Founding) -> Self {
+        let last_stamp = stream.last_time();
+        Self {
+            replica,
+            stream,
+            founding,
+            intake: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            held: Vec::new(),
+            led: None,
+            served: false,
+            last_stamp,
+        }
+    }
+
+    /// Answers everything that waited for this replica as leader: it no longer is, or leads another
+    /// term. What it proposed may or may not be stored.
+    pub(super) fn give_up(&mut self, post: &mut impl FnMut(&NodeName, PeerMessage)) {
+        let partition = self.founding.partition.clone();
+        for waiting in self.waiting.drain(..) {
+            for (from, request, _) in waiting.batches.into_iter().flat_map(|batch| batch.askers) {
+                let message = format!("{partition} lost its leader before the commit was known");
+                post(&from, refused(request, Code::OutcomeUnknown, message));
+            }
+        }
+        self.waiting_bytes = 0;
+        for intake in self.intake.drain(..) {
+            let message = format!("{partition} has lost its leader");
+            post(
+                &intake.from,
+                refused(intake.forward.request, Code::NoLeader, message),
+            );
+        }
+        for held in self.held.drain(..) {
+            let message = format!("{partition} has lost its leader");
+            post(
+                &held.from,
+                super::serve::not_served(held.request, Code::NoLeader, message),
+            );
+        }
+        self.stream.forget_proposed();
+    }
+
+    /// Tells the askers of a committed entry where their batches are.
+    pub(super) fn confirm(
+        &mut self,
+        index: u64,
+        term: u64,
+        post: &mut impl FnMut(&NodeName, PeerMessage),
+    ) {
+        if self
+            .waiting
+            .front()
+            .is_none_or(|waiting| waiting.index != index)
+        {
+            return;
+        }
+        let Some(waiting) = self.waiting.pop_front() else {
+            return;
+        };
+        self.waiting_bytes -= waiting.bytes;
+        for batch in waiting.batches {
+            for (from, request, repeated) in batch.askers {
+                let message = match waiting.term == term {
+                    true => accepted(request, batch.offset, repeated),
+                    false => {
+                        let message = "another leader's entry took its place".to_owned();
+                        refused(request, Code::OutcomeUnknown, message)
+                    }
+                };
+                post(&from, message);
+            }
+        }
+    }
+
+    /// The batch proposed at `offset`, to add an asker to.
+    pub(super) fn proposed_at(&mut self, offset: Offset) -> Option<&mut WaitingBatch> {
+        self.waiting
+            .iter_mut()
+            .flat_map(|waiting| waiting.batches.iter_mut())
+            .find(|batch| batch.offset == offset)
+    }
+}
+
+/// What an entry's head says to the channel: each batch's record count and stamp.
+pub(super) fn stamps(head: &EntryHead) -> impl Iterator<Item = (u32, Option<Stamp>)> + '_ {
+    head.batches.iter().map(|batch| {
+        let stamp = batch.stamp.as_ref().map(
+            |ProducerStamp {
+                 producer,
+                 sequence,
+                 digest,
+             }| Stamp {
+                producer: producer.clone(),
+                sequence: *sequence,
+                digest: digest.clone(),
+            },
+        );
+        (batch.count, stamp)
+    })
+}
+
+/// What tells a retry of a batch from other records under its sequence.
+pub(super) fn digest(records: &[u8]) -> Bytes {
+    let digest = ring::digest::digest(&ring::digest::SHA256, records);
+    Bytes::copy_from_slice(&digest.as_ref()[..16])
+}
+
+pub(super) fn accepted(request: u64, offset: Offset, repeated: bool) -> PeerMessage {
+    PeerMessage::Outcome(Outcome {
+        request,
+        result: Ok(Accepted { offset, repeated }),
+    })
+}
+
+pub(super) fn refused(request: u64, code: Code, message: String) -> PeerMessage {
+    let refusal = Refusal {
+        code: code.number(),
+        message,
+    };
+    PeerMessage::Outcome(Outcome {
+        request,
+        result: Err(refusal),
+    })
+}

@@ -1,0 +1,597 @@
+//! The client's side of publishing: finds the channel, splits by key, hands each part to its
+//! partition's leader, and answers the client when every part is decided. No publish that wants an
+//! answer goes without one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::Node;
+use super::io::ClientId;
+use super::route::Asked;
+use crate::topology::{Channel, Confirm};
+use crate::types::limits::{BUSY_RETRY, PRODUCER_BYTES_MAX, PUBLISH_TIMEOUT, RECORDS_PER_PUBLISH};
+use crate::types::{ChannelName, NodeName, Partition, Subject, Time, key_partition};
+use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Reply, Run};
+use crate::wire::peer::{Accepted, Forward, PeerMessage, Refusal};
+use crate::wire::{Code, RawRecord, RawRecords, records};
+
+/// Publishes not yet answered.
+#[derive(Debug, Default)]
+pub(super) struct Publishes {
+    next: u64,
+    open: BTreeMap<u64, Open>,
+    /// Parts that wait for a leader to be known, as (publish, part).
+    parked: BTreeSet<(u64, usize)>,
+    /// Bytes of all of them.
+    pub(super) bytes: u64,
+}
+
+/// One publish.
+#[derive(Debug)]
+struct Open {
+    client: ClientId,
+    id: Option<u64>,
+    confirm: bool,
+    channel: ChannelName,
+    producer: Option<(Bytes, u64)>,
+    after: Option<u64>,
+    parts: Vec<Part>,
+    undecided: usize,
+    bytes: u64,
+    deadline: Time,
+}
+
+/// What of it goes to one partition.
+#[derive(Debug)]
+struct Part {
+    partition: Partition,
+    /// The positions of its records in the publish.
+    positions: Vec<u64>,
+    records: Bytes,
+    crc: u32,
+    /// Whom it was sent to, under which request.
+    asked: Option<(NodeName, u64)>,
+    result: Option<Result<Accepted, Refusal>>,
+}
+
+/// Records on their way into one partition.
+#[derive(Debug, Default)]
+pub(super) struct Split {
+    positions: Vec<u64>,
+    records: Vec<u8>,
+}
+
+/// A publish that has passed every check.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) channel: ChannelName,
+    pub(super) records: u64,
+    pub(super) splits: BTreeMap<u32, Split>,
+}
+
+/// A refusal with its hint.
+pub(super) type No = (Code, String);
+
+impl Node {
+    /// A client publishes.
+    pub(super) fn handle_publish(&mut self, client: &ClientId, publish: Publish, body: &Bytes) {
+        let id = publish.id;
+        match self.check_publish(client, &publish, body) {
+            Ok(checked) if self.topology.channels[&checked.channel].is_stored() => {
+                self.open_publish(client, publish, checked);
+            }
+            Ok(checked) => self.publish_signal(client, publish, checked),
+            Err((code, message)) => self.refuse(client, refuse(code, id, message)),
+        }
+    }
+
+    fn check_publish(
+        &mut self,
+        client: &ClientId,
+        publish: &Publish,
+        body: &Bytes,
+    ) -> Result<Checked, No> {
+        let wire = |error: crate::wire::WireError| (error.code(), error.to_string());
+        records::check_crc(body, publish.crc).map_err(wire)?;
+        let count = records::count(body).map_err(wire)?;
+        records::check_count(count, publish.count).map_err(wire)?;
+        if count == 0 {
+            return Err((
+                Code::CountMismatch,
+                "no record follows the header".to_owned(),
+            ));
+        }
+        if count > RECORDS_PER_PUBLISH {
+            let message = format!("{count} records in one publish, {RECORDS_PER_PUBLISH} may be");
+            return Err((Code::TooLarge, message));
+        }
+        let (name, channel) = self.channel_of(publish, body)?;
+        let outcome = self
+            .check_bounds(client, body.len() as u64, channel.is_stored())
+            .and_then(|()| check_header(&name, &channel, publish))
+            .and_then(|()| split(publish, &name, &channel, body));
+        let ledger = self.ledger.entry(name.clone()).or_default();
+        ledger.received += count;
+        match outcome {
+            Ok(splits) => Ok(Checked {
+                channel: name,
+                records: count,
+                splits,
+            }),
+            Err(no) => {
+                ledger.refused += count;
+                Err(no)
+            }
+        }
+    }
+
+    /// The channel that captures the first record; [`split`] holds the others to it.
+    fn channel_of(&self, publish: &Publish, body: &Bytes) -> Result<(ChannelName, Channel), No> {
+        let first = RawRecords::new(body).next();
+        let first = first.ok_or((Code::BadFrame, "no record".to_owned()))?;
+        let first = first.map_err(|error| (error.code(), error.to_string()))?;
+        let subject = subject_of(&first, publish, 0)?;
+        match self.topology.channel_for(subject) {
+            Some((name, channel)) => Ok((name.clone(), channel.clone())),
+            None => {
+                let declared = super::report::declared_subjects(&self.topology);
+                let message =
+                    format!("no channel captures the subject {subject:?}; declared are {declared}");
+                Err((Code::NoChannelForSubject, message))
+            }
+        }
+    }
+
+    fn check_bounds(&self, client: &ClientId, bytes: u64, stored: bool) -> Result<(), No> {
+        if self.stopping {
+            return Err((Code::Stopping, format!("{} is about to stop", self.name)));
+        }
+        if !stored {
+            return Ok(());
+        }
+        let limits = &self.topology.limits;
+        let session = self
+            .sessions
+            .get(client)
+            .map_or(0, |session| session.inflight_bytes);
+        // A bound is a mark: one publish may pass it, so that the largest frame always fits.
+        if session >= limits.session_inflight_bytes {
+            let bound = limits.session_inflight_bytes;
+            let message = format!("{session} bytes of this session wait for an answer, of {bound}");
+            return Err((Code::Busy, message));
+        }
+        let all = self.publishes.bytes;
+        if all >= limits.node_inflight_bytes {
+            let bound = limits.node_inflight_bytes;
+            let message = format!(
+                "{all} bytes wait for an answer on {}, of {bound}",
+                self.name
+            );
+            return Err((Code::Busy, message));
+        }
+        debug_assert!(bytes <= limits.frame_max, "the transport bounds a frame");
+        Ok(())
+    }
+
+    fn open_publish(&mut self, client: &ClientId, publish: Publish, checked: Checked) {
+        let channel = &self.topology.channels[&checked.channel];
+        let confirm = match publish.confirm {
+            Some(level) => level == ConfirmLevel::Quorum,
+            None => channel.confirm == Confirm::Quorum,
+        };
+        let parts: Vec<Part> = checked
+            .splits
+            .into_iter()
+            .map(|(number, split)| Part {
+                partition: Partition::new(&checked.channel, number),
+                positions: split.positions,
+                crc: records::crc(&split.records),
+                records: split.records.into(),
+                asked: None,
+                result: None,
+            })
+            .collect();
+        let bytes = parts.iter().map(|part| part.records.len() as u64).sum();
+        let open = Open {
+            client: client.clone(),
+            id: publish.id,
+            confirm,
+            channel: checked.channel,
+            producer: publish
+                .producer
+                .map(|p| p.into_vec().into())
+                .zip(publish.sequence),
+            after: publish.after,
+            undecided: parts.len(),
+            parts,
+            bytes,
+            deadline: self.now.mono + PUBLISH_TIMEOUT,
+        };
+        self.ledger.entry(open.channel.clone()).or_default().pending += checked.records;
+        self.publishes.bytes += bytes;
+        if let Some(session) = self.sessions.get_mut(client) {
+            session.inflight_bytes += bytes;
+        }
+        self.publishes.next += 1;
+        let key = self.publishes.next;
+        let count = open.parts.len();
+        self.publishes.open.insert(key, open);
+        for part in 0..count {
+            self.send_part(key, part);
+        }
+    }
+
+    /// Sends a part to its leader, or parks it until one is known.
+    fn send_part(&mut self, key: u64, index: usize) {
+        let Some(open) = self.publishes.open.get_mut(&key) else {
+            return;
+        };
+        let part = &mut open.parts[index];
+        let Some(leader) = self.routes.leader(&part.partition) else {
+            self.publishes.parked.insert((key, index));
+            return;
+        };
+        let leader = leader.clone();
+        let request = self.routes.ask(&leader, Asked::Publish(key, index));
+        part.asked = Some((leader.clone(), request));
+        let forward = Forward {
+            request,
+            channel: part.partition.channel.clone(),
+            partition: part.partition.number,
+            // A publish holds at most RECORDS_PER_PUBLISH records.
+            count: part.positions.len() as u32,
+            crc: part.crc,
+            producer: open.producer.clone(),
+            after: open.after,
+            confirm: true,
+            records: part.records.clone(),
+        };
+        self.mail.post(&leader, PeerMessage::Forward(forward));
+    }
+
+    /// A leader decided on a part. A refusal that says nothing was stored because nobody leads is
+    /// tried again elsewhere until the deadline.
+    pub(super) fn handle_part(
+        &mut self,
+        key: u64,
+        index: usize,
+        result: Result<Accepted, Refusal>,
+    ) {
+        let now = self.now.mono;
+        let Some(open) = self.publishes.open.get_mut(&key) else {
+            return;
+        };
+        let retry = matches!(&result, Err(no) if no.code == Code::NoLeader.number());
+        if retry && now < open.deadline && !self.stopping {
+            open.parts[index].asked = None;
+            self.publishes.parked.insert((key, index));
+            return;
+        }
+        self.decide(key, index, result);
+    }
+
+    /// Tries the parked parts again: a leader may be known now.
+    pub(super) fn send_parked(&mut self) {
+        for (key, index) in std::mem::take(&mut self.publishes.parked) {
+            self.send_part(key, index);
+        }
+    }
+
+    /// A partition has another leader: what was asked of the old one is asked of the new one if a
+    /// repeat is harmless, else nobody can tell what became of it.
+    pub(super) fn reroute_parts(&mut self, partition: &Partition) {
+        let leader = self.routes.leader(partition).cloned();
+        let mut moved = Vec::new();
+        for (key, open) in &self.publishes.open {
+            for (index, part) in open.parts.iter().enumerate() {
+                let Some((asked, request)) = &part.asked else {
+                    continue;
+                };
+                if part.partition == *partition
+                    && part.result.is_none()
+                    && leader.as_ref().is_some_and(|leader| leader != asked)
+                {
+                    moved.push((*key, index, *request, open.producer.is_some()));
+                }
+            }
+        }
+        for (key, index, request, repeatable) in moved {
+            self.routes.forget(request);
+            if repeatable {
+                self.send_part(key, index);
+            } else {
+                let message = format!("{partition} lost its leader before it answered");
+                self.decide(key, index, Err(unknown(message)));
+            }
+        }
+    }
+
+    /// Gives up on publishes that waited too long.
+    pub(super) fn expire_publishes(&mut self) {
+        let now = self.now.mono;
+        let late = self
+            .publishes
+            .open
+            .iter()
+            .filter(|(_, open)| open.deadline <= now);
+        let late: Vec<u64> = late.map(|(key, _)| *key).collect();
+        for key in late {
+            self.abandon(key);
+        }
+    }
+
+    /// Answers everything still open: the node is about to stop.
+    pub(super) fn abandon_publishes(&mut self) {
+        for key in self.publishes.open.keys().copied().collect::<Vec<_>>() {
+            self.abandon(key);
+        }
+    }
+
+    /// Whether no publish waits for an answer.
+    pub(super) fn all_answered(&self) -> bool {
+        self.publishes.open.is_empty()
+    }
+
+    fn abandon(&mut self, key: u64) {
+        let Some(open) = self.publishes.open.get(&key) else {
+            return;
+        };
+        let undecided = open
+            .parts
+            .iter()
+            .enumerate()
+            .filter(|(_, part)| part.result.is_none());
+        let undecided: Vec<(usize, Refusal)> = undecided
+            .map(|(index, part)| match &part.asked {
+                Some((node, _)) => {
+                    let message = format!("{node}, which leads {}, did not answer", part.partition);
+                    (index, unknown(message))
+                }
+                None => {
+                    let message = format!("{} has no leader; nothing was stored", part.partition);
+                    (
+                        index,
+                        Refusal {
+                            code: Code::NoLeader.number(),
+                            message,
+                        },
+                    )
+                }
+            })
+            .collect();
+        for (index, refusal) in undecided {
+            self.decide(key, index, Err(refusal));
+        }
+    }
+
+    fn decide(&mut self, key: u64, index: usize, result: Result<Accepted, Refusal>) {
+        let Some(open) = self.publishes.open.get_mut(&key) else {
+            return;
+        };
+        let part = &mut open.parts[index];
+        if part.result.is_some() {
+            return;
+        }
+        if let Some((_, request)) = part.asked.take() {
+            self.routes.forget(request);
+        }
+        let count = part.positions.len() as u64;
+        let ledger = self.ledger.entry(open.channel.clone()).or_default();
+        ledger.pending -= count;
+        match &result {
+            Ok(accepted) if accepted.repeated => ledger.repeated += count,
+            Ok(_) => ledger.accepted += count,
+            Err(no) if no.code == Code::OutcomeUnknown.number() => ledger.unknown += count,
+            Err(_) => ledger.refused += count,
+        }
+        part.result = Some(result);
+        // The bytes are no longer needed, whatever becomes of the other parts.
+        part.records = Bytes::new();
+        self.publishes.parked.remove(&(key, index));
+        open.undecided -= 1;
+        if open.undecided == 0 {
+            self.answer(key);
+        }
+    }
+
+    fn answer(&mut self, key: u64) {
+        let Some(open) = self.publishes.open.remove(&key) else {
+            return;
+        };
+        self.publishes.bytes -= open.bytes;
+        if let Some(session) = self.sessions.get_mut(&open.client) {
+            session.inflight_bytes = session.inflight_bytes.saturating_sub(open.bytes);
+        }
+        let whole = open.parts.len() == 1;
+        if open.confirm {
+            let confirmed = confirmed(&open);
+            if !confirmed.runs.is_empty() {
+                self.reply(&open.client, &Reply::Confirm(confirmed), &[]);
+            }
+        }
+        for part in open.parts {
+            let Some(Err(no)) = part.result else { continue };
+            // Codes between nodes of one version are known; another version's are shown as busy.
+            let code = Code::from_number(no.code).unwrap_or(Code::Busy);
+            let mut refuse = refuse(code, open.id, no.message);
+            if !whole {
+                refuse.partition = Some(part.partition.number);
+                refuse.records = part.positions;
+            }
+            self.refuse(&open.client, refuse);
+        }
+    }
+}
+
+/// A refusal with the hint that goes with its code.
+pub(super) fn refuse(code: Code, id: Option<u64>, message: String) -> Refuse {
+    let mut refuse = code.refuse(id, message);
+    if code.retry() {
+        refuse.retry_after_ms = Some(BUSY_RETRY.as_millis());
+    }
+    refuse
+}
+
+fn unknown(message: String) -> Refusal {
+    Refusal {
+        code: Code::OutcomeUnknown.number(),
+        message,
+    }
+}
+
+fn confirmed(open: &Open) -> Confirmed {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut repeated = false;
+    for part in &open.parts {
+        let Some(Ok(accepted)) = &part.result else {
+            continue;
+        };
+        repeated |= accepted.repeated;
+        for (record, offset) in part.positions.iter().copied().zip(accepted.offset..) {
+            let partition = part.partition.number;
+            match runs.last_mut() {
+                Some(run) if run.partition == partition && run.record + run.count == record => {
+                    run.count += 1;
+                }
+                _ => runs.push(Run {
+                    record,
+                    partition,
+                    offset,
+                    count: 1,
+                }),
+            }
+        }
+    }
+    runs.sort_by_key(|run| run.record);
+    Confirmed {
+        id: open.id,
+        channel: open.channel.to_string(),
+        runs,
+        repeated,
+    }
+}
+
+/// What can be said of the header alone.
+fn check_header(name: &ChannelName, channel: &Channel, publish: &Publish) -> Result<(), No> {
+    if !channel.is_stored() && publish.confirm == Some(ConfirmLevel::Quorum) {
+        let message =
+            format!("{name} is a signal channel: nothing is stored, so nothing is confirmed");
+        return Err((Code::ConfirmNotOffered, message));
+    }
+    match (&publish.producer, publish.sequence, publish.after) {
+        (None, None, None) | (Some(_), Some(_), None) => {}
+        (Some(_), Some(sequence), Some(after)) if after < sequence => {}
+        (Some(_), Some(sequence), Some(after)) => {
+            let message = format!("sequence {sequence} cannot come after {after}");
+            return Err((Code::BadProducer, message));
+        }
+        _ => {
+            let message =
+                "producer and sequence come together, and after only with them".to_owned();
+            return Err((Code::BadProducer, message));
+        }
+    }
+    let producer = publish.producer.as_ref().map(|producer| producer.len());
+    if producer.is_some_and(|len| len == 0 || len > PRODUCER_BYTES_MAX) {
+        let message = format!("a producer has 1 to {PRODUCER_BYTES_MAX} bytes");
+        return Err((Code::BadProducer, message));
+    }
+    match publish.partition {
+        Some(number) if channel.is_stored() && number >= channel.partitions => {
+            let count = channel.partitions;
+            Err((
+                Code::NoPartition,
+                format!("{name} has {count} partitions, from 0; not {number}"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks every record and puts it, with its subject, where its key belongs.
+fn split(
+    publish: &Publish,
+    name: &ChannelName,
+    channel: &Channel,
+    body: &Bytes,
+) -> Result<BTreeMap<u32, Split>, No> {
+    let mut splits: BTreeMap<u32, Split> = BTreeMap::new();
+    for (position, record) in (0..).zip(RawRecords::new(body)) {
+        let record = record.map_err(|error| (error.code(), error.to_string()))?;
+        let subject = subject_of(&record, publish, position)?;
+        if !channel
+            .subjects
+            .iter()
+            .any(|pattern| pattern.matches(subject))
+        {
+            let message = format!("record {position}, subject {subject:?}, is not for {name}");
+            return Err((Code::MixedChannels, message));
+        }
+        let number = partition_of(&record, subject, publish, channel, position)?;
+        let split = splits.entry(number).or_default();
+        let before = split.records.len();
+        match record.subject {
+            Some(_) => split.records.extend_from_slice(record.bytes),
+            None => records::splice_subject(&record, subject, &mut split.records),
+        }
+        let bytes = (split.records.len() - before) as u64;
+        if bytes > channel.max_record {
+            let allowed = channel.max_record;
+            let message = format!(
+                "record {position} has {bytes} bytes, {name} allows {allowed} (max_record)"
+            );
+            return Err((Code::TooLarge, message));
+        }
+        split.positions.push(position);
+    }
+    Ok(splits)
+}
+
+/// Where a record goes: where the publish says, else where its key belongs. A record without a key
+/// counts as keyed by its subject, so that a retry through any node finds the same partition.
+fn partition_of(
+    record: &RawRecord<'_>,
+    subject: &str,
+    publish: &Publish,
+    channel: &Channel,
+    position: u64,
+) -> Result<u32, No> {
+    if !channel.is_stored() {
+        return Ok(0);
+    }
+    let belongs = record.key.map(|key| key_partition(key, channel.partitions));
+    match (publish.partition, belongs) {
+        (Some(named), Some(belongs)) if named != belongs => {
+            let message =
+                format!("the key of record {position} belongs to partition {belongs}, not {named}");
+            Err((Code::WrongPartition, message))
+        }
+        (Some(named), _) => Ok(named),
+        (None, Some(belongs)) => Ok(belongs),
+        (None, None) => Ok(key_partition(subject.as_bytes(), channel.partitions)),
+    }
+}
+
+fn subject_of<'a>(
+    record: &RawRecord<'a>,
+    publish: &'a Publish,
+    position: u64,
+) -> Result<&'a str, No> {
+    let subject = record
+        .subject
+        .or(publish.subject.as_deref())
+        .ok_or_else(|| {
+            let message = format!("record {position} has no subject, nor has the header");
+            (Code::BadSubject, message)
+        })?;
+    Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
+    Ok(subject)
+}
+
+impl Split {
+    /// The encoded records, each with its subject.
+    pub(super) fn into_records(self) -> Vec<u8> {
+        self.records
+    }
+}

@@ -1,0 +1,97 @@
+//! A node's state as its journal tells it.
+
+use std::collections::BTreeMap;
+
+use super::member::stamps;
+use crate::channel::Stream;
+use crate::replica::{RecoveredLog, RecoveryError};
+use crate::types::{JournalItem, Limits, LogEntry, Partition};
+use crate::wire::entry::EntryHead;
+use crate::wire::founding::Founding;
+
+/// Takes every item of a journal in the order they were written. Memory is bounded by the entries
+/// not yet known to be committed.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    pub(super) partitions: BTreeMap<Partition, RecoveredPartition>,
+    limits: Limits,
+}
+
+/// One founded partition.
+#[derive(Debug)]
+pub(super) struct RecoveredPartition {
+    pub(super) founding: Founding,
+    pub(super) log: RecoveredLog,
+    pub(super) stream: Stream,
+}
+
+impl Recovery {
+    /// Nothing yet. `limits` are those of the topology the node will run with.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            partitions: BTreeMap::new(),
+            limits: limits.clone(),
+        }
+    }
+
+    /// The next item. After an error the node must not start on this journal.
+    pub fn handle(&mut self, item: JournalItem) -> Result<(), RecoveryError> {
+        let partition = item.partition().clone();
+        if let JournalItem::Founding { record, .. } = &item {
+            return self.handle_founding(partition, record);
+        }
+        let Some(recovered) = self.partitions.get_mut(&partition) else {
+            return Err(RecoveryError::Unfounded(partition.to_string()));
+        };
+        match item {
+            JournalItem::Founding { .. } => {}
+            JournalItem::Entry { entry, .. } => recovered.log.handle_entry(entry)?,
+            JournalItem::HardState {
+                term, vote, commit, ..
+            } => {
+                for entry in recovered.log.handle_hard_state(term, vote, commit)? {
+                    apply(&mut recovered.stream, &entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_founding(
+        &mut self,
+        partition: Partition,
+        record: &[u8],
+    ) -> Result<(), RecoveryError> {
+        let error = || RecoveryError::Founding(partition.to_string());
+        let founding = Founding::decode(record).map_err(|_| error())?;
+        if self.partitions.contains_key(&partition) || founding.partition != partition {
+            return Err(error());
+        }
+        let stream = Stream::new(&self.limits);
+        let log = RecoveredLog::default();
+        self.partitions.insert(
+            partition,
+            RecoveredPartition {
+                founding,
+                log,
+                stream,
+            },
+        );
+        Ok(())
+    }
+}
+
+fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {
+    if entry.count == 0 {
+        return Ok(());
+    }
+    let unreadable = |error| RecoveryError::Unreadable {
+        index: entry.index,
+        error,
+    };
+    let (head, _) =
+        EntryHead::decode(&entry.data).map_err(|error| unreadable(error.to_string()))?;
+    stream
+        .apply(entry.first_offset, entry.time, stamps(&head))
+        .map_err(|error| unreadable(error.to_string()))
+}

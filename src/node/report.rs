@@ -1,0 +1,233 @@
+//! What the node tells about itself, and which of it is not healthy.
+
+use super::member::Slot;
+use super::{
+    ChannelView, DiskView, Node, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
+};
+use crate::topology::Topology;
+use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN};
+use crate::types::{Partition, Span};
+
+impl Node {
+    /// This node's view of itself and its peers, now.
+    pub fn view(&self) -> NodeView {
+        let channels = self.topology.channels.keys().map(|name| {
+            let account = self.ledger.get(name).cloned();
+            (
+                name.to_string(),
+                account.unwrap_or_else(ChannelView::default),
+            )
+        });
+        NodeView {
+            fabric: self.topology.fabric.name.clone(),
+            node: self.name.to_string(),
+            incarnation: self.incarnation.to_string(),
+            epoch: self.topology.fabric.epoch,
+            uptime_ms: self.now.mono.since(self.started).as_millis(),
+            stopping: self.stopping,
+            peers: self.peer_views(),
+            partitions: self
+                .slots
+                .iter()
+                .map(|(p, slot)| self.partition_view(p, slot))
+                .collect(),
+            channels: channels.collect(),
+            sessions: self.sessions_view(),
+            disk: DiskView {
+                free_bytes: self.gauges.disk_free,
+                journal_bytes: self.gauges.journal_bytes,
+                syncs: self.gauges.syncs,
+                sync_us: self.gauges.sync_us,
+                failed: self.journal.failure().map(str::to_owned),
+            },
+            mailbox: self.gauges.mailbox,
+            restarts: self.gauges.restarts,
+            problems: self.problems(),
+        }
+    }
+
+    fn peer_views(&self) -> Vec<PeerView> {
+        let now = self.now.mono;
+        self.peers
+            .iter()
+            .map(|(name, peer)| PeerView {
+                node: name.to_string(),
+                up: peer.is_up(now),
+                heard_ms: peer.heard.map(|heard| now.since(heard).as_millis()),
+                epoch: peer.epoch,
+                incarnation: peer.incarnation.map(|incarnation| incarnation.to_string()),
+                clock_offset_ms: peer.clock_offset_ms,
+            })
+            .collect()
+    }
+
+    fn partition_view(&self, partition: &Partition, slot: &Slot) -> PartitionView {
+        let preferred = self
+            .placement
+            .get(partition)
+            .and_then(|nodes| nodes.first());
+        let mut view = PartitionView {
+            channel: partition.channel.to_string(),
+            partition: partition.number,
+            leader: self.routes.leader(partition).map(ToString::to_string),
+            preferred: preferred.map(ToString::to_string).unwrap_or_default(),
+            ..PartitionView::default()
+        };
+        match slot {
+            Slot::Unfounded(_) => view.role = "unfounded".to_owned(),
+            Slot::Stranger(founding) => {
+                view.role = "stranger".to_owned();
+                view.replicas = replicas(founding.voters.iter(), |_| None);
+            }
+            Slot::Member(member) => {
+                let replica = &member.replica;
+                view.role = replica.role().to_owned();
+                view.term = replica.term();
+                view.last = replica.last_index();
+                view.commit = replica.commit();
+                view.next_offset = member.stream.next_offset();
+                let matched = |raft_id| Some((replica.progress(raft_id)?.0, replica.last_index()));
+                view.replicas = replicas(replica.voters().iter(), matched);
+            }
+        }
+        view
+    }
+
+    fn sessions_view(&self) -> SessionsView {
+        let subscriptions = || {
+            self.sessions
+                .values()
+                .flat_map(|s| s.subscriptions.values())
+        };
+        let waiting = subscriptions().filter(|s| s.window <= 0 && !s.feeds.is_empty());
+        SessionsView {
+            sessions: self.sessions.len() as u64,
+            subscriptions: subscriptions().count() as u64,
+            waiting_for_credit: waiting.count() as u64,
+            credit_used_bytes: subscriptions().map(|s| s.used).sum(),
+            inflight_bytes: self.publishes.bytes,
+            inflight_bytes_max: self.topology.limits.node_inflight_bytes,
+            bad_frames: self.bad_frames,
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(error) = self.journal.failure() {
+            problems.push(format!(
+                "the journal failed: {error}; restart the node once it is mended"
+            ));
+        }
+        let (free, mark) = (self.gauges.disk_free, self.topology.limits.disk_free_min);
+        if self.measured && free < mark {
+            problems.push(format!(
+                "{free} bytes of disk are free, fewer than disk_free_min ({mark})"
+            ));
+        }
+        self.peer_problems(&mut problems);
+        for (partition, slot) in &self.slots {
+            self.partition_problems(partition, slot, &mut problems);
+        }
+        problems
+    }
+
+    fn peer_problems(&self, problems: &mut Vec<String>) {
+        let now = self.now.mono;
+        for (name, peer) in self.peers.iter() {
+            if !peer.is_up(now) {
+                problems.push(match peer.heard {
+                    Some(heard) => format!("{name} was last heard {} ago", now.since(heard)),
+                    None => format!("{name} was never heard"),
+                });
+            }
+            if peer
+                .doubled
+                .is_some_and(|when| now.since(when) < Span(5 * PEER_DOWN.0))
+            {
+                problems.push(format!("two nodes run under the name {name}"));
+            }
+            let offset = peer.clock_offset_ms.unwrap_or(0).unsigned_abs();
+            if offset > CLOCK_SKEW_MAX.as_millis() {
+                let sign = if peer.clock_offset_ms < Some(0) {
+                    "behind"
+                } else {
+                    "ahead of"
+                };
+                problems.push(format!(
+                    "the clock of {name} is {offset} ms {sign} this node's"
+                ));
+            }
+        }
+        let lately = |when: &crate::types::Time| now.since(*when) < Span(5 * PEER_DOWN.0);
+        for (who, (why, when)) in self.peers.refused() {
+            if lately(when) {
+                problems.push(format!("peer frames of {who} are refused: {why}"));
+            }
+        }
+    }
+
+    fn partition_problems(&self, partition: &Partition, slot: &Slot, problems: &mut Vec<String>) {
+        match slot {
+            Slot::Unfounded(_) => {
+                let nodes = self.placement.get(partition).into_iter().flatten();
+                let missing: Vec<String> = nodes
+                    .filter(|node| **node != self.name && !self.peers.is_up(node, self.now.mono))
+                    .map(ToString::to_string)
+                    .collect();
+                problems.push(match missing.is_empty() {
+                    true => format!("{partition} is not founded yet"),
+                    false => format!(
+                        "{partition} is not founded yet: it waits for {}",
+                        missing.join(", ")
+                    ),
+                });
+            }
+            Slot::Stranger(_) => problems.push(format!(
+                "{partition} was founded with another data folder of this node; this one ({}) has no \
+                 vote in it and holds nothing: give the old folder back, or wait until it is replaced",
+                self.incarnation
+            )),
+            Slot::Member(member) => {
+                if let Some(reason) = member.replica.failure() {
+                    problems.push(format!("{partition} stopped taking part here: {reason}"));
+                }
+                let doubt = self.peers.iter().find(|(_, peer)| {
+                    let held = peer.holds.get(partition).copied().flatten();
+                    peer.is_up(self.now.mono)
+                        && held.is_some_and(|mark| mark != member.founding.mark())
+                });
+                if let Some((name, _)) = doubt {
+                    problems.push(format!("{name} has another founding record of {partition}"));
+                }
+                if self.routes.leader(partition).is_none() {
+                    problems.push(format!("{partition} has no leader"));
+                }
+            }
+        }
+    }
+}
+
+/// The declared channels with their subjects, for a person.
+pub(super) fn declared_subjects(topology: &Topology) -> String {
+    let channels = topology.channels.iter().map(|(name, channel)| {
+        let patterns: Vec<&str> = channel.subjects.iter().map(|p| p.as_str()).collect();
+        format!("{name} ({})", patterns.join(", "))
+    });
+    channels.collect::<Vec<_>>().join("; ")
+}
+
+fn replicas<'a>(
+    voters: impl Iterator<Item = &'a crate::types::ReplicaId>,
+    matched: impl Fn(u64) -> Option<(u64, u64)>,
+) -> Vec<ReplicaView> {
+    voters
+        .map(|voter| {
+            let known = matched(voter.raft_id());
+            ReplicaView {
+                node: voter.node.to_string(),
+                matched: known.map(|(matched, _)| matched),
+                lag: known.map(|(matched, last)| last.saturating_sub(matched)),
+            }
+        })
+        .collect()
+}

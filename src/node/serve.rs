@@ -1,0 +1,247 @@
+//! The leader's side of reading: answers fetches with committed entries, from memory where they are
+//! new, from the journal where they are old, and holds those that wait for the next record.
+
+use std::collections::BTreeMap;
+
+use super::Node;
+use super::io::{Outbox, Output};
+use super::member::{HeldFetch, Member, Slot};
+use crate::types::limits::{FETCH_WAIT, FETCHES_HELD_MAX};
+use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition};
+use crate::wire::Code;
+use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
+
+/// Reads from the journal under way.
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    next_id: u64,
+    under_way: BTreeMap<u64, (Partition, LoadFor)>,
+}
+
+/// Who wanted a read.
+#[derive(Debug)]
+pub(super) enum LoadFor {
+    /// Raft, for a follower that lags.
+    Raft,
+    /// A reader on this node.
+    Fetch { from: NodeName, request: u64 },
+}
+
+impl Loads {
+    pub(super) fn start(&mut self, mut load: LoadRequest, wanted: LoadFor, out: &mut Outbox) {
+        self.next_id += 1;
+        load.id = self.next_id;
+        self.under_way
+            .insert(load.id, (load.partition.clone(), wanted));
+        out.push(Output::Load(load));
+    }
+
+    fn finish(&mut self, id: u64) -> Option<(Partition, LoadFor)> {
+        self.under_way.remove(&id)
+    }
+}
+
+impl Node {
+    /// A reader's node asks for entries.
+    pub(super) fn handle_fetch(&mut self, from: &NodeName, fetch: Fetch) {
+        let partition = Partition::new(&fetch.channel, fetch.partition);
+        let now = self.now.mono;
+        let member = match self.slots.get_mut(&partition) {
+            Some(Slot::Member(member)) if member.replica.is_serving() => member,
+            _ => {
+                let message = format!("{} does not lead {partition} now", self.name);
+                self.mail
+                    .post(from, not_served(fetch.request, Code::NoLeader, message));
+                return;
+            }
+        };
+        let next = member.stream.next_offset();
+        let at_end = |from| match from {
+            FetchFrom::End => true,
+            FetchFrom::Offset(_) => false,
+            FetchFrom::Time(time) => next == 0 || time > member.stream.last_time(),
+        };
+        match fetch.from {
+            from_end if at_end(from_end) => {
+                self.mail
+                    .post(from, fetched(fetch.request, Vec::new(), next));
+            }
+            FetchFrom::Offset(offset) if offset > next => {
+                let message = format!("{partition} ends before offset {next}, {offset} is beyond");
+                self.mail
+                    .post(from, not_served(fetch.request, Code::BadPosition, message));
+            }
+            FetchFrom::Offset(offset) if offset == next => {
+                if member.held.len() >= FETCHES_HELD_MAX {
+                    self.mail
+                        .post(from, fetched(fetch.request, Vec::new(), next));
+                    return;
+                }
+                let (request, bytes_max) = (fetch.request, fetch.bytes_max);
+                let until = now + FETCH_WAIT;
+                let from = from.clone();
+                member.held.push(HeldFetch {
+                    from,
+                    request,
+                    offset,
+                    bytes_max,
+                    until,
+                });
+            }
+            FetchFrom::Offset(offset) => {
+                self.serve(&partition, from, fetch.request, offset, fetch.bytes_max);
+            }
+            FetchFrom::Time(time) => {
+                let load = load(member, LoadFrom::Time(time), fetch.bytes_max);
+                let wanted = LoadFor::Fetch {
+                    from: from.clone(),
+                    request: fetch.request,
+                };
+                self.loads.start(load, wanted, &mut self.out);
+            }
+            // Answered by the first arm.
+            FetchFrom::End => {}
+        }
+    }
+
+    /// The journal gave entries back, or could not.
+    pub(super) fn handle_loaded(&mut self, id: u64, result: Result<Vec<LogEntry>, String>) {
+        let Some((partition, wanted)) = self.loads.finish(id) else {
+            return;
+        };
+        let Some(Slot::Member(member)) = self.slots.get_mut(&partition) else {
+            return;
+        };
+        match wanted {
+            LoadFor::Raft => {
+                if let Err(error) = member.replica.handle_loaded(result) {
+                    self.error(format!(
+                        "{partition} cannot be read for a lagging peer: {error}"
+                    ));
+                }
+                self.dirty.insert(partition);
+            }
+            LoadFor::Fetch { from, request } => {
+                let next = member.stream.next_offset();
+                let message = match result {
+                    Ok(entries) if entries.iter().all(|entry| member.replica.holds(entry)) => {
+                        fetched(request, entries, next)
+                    }
+                    Ok(_) => {
+                        let message = "the log has changed, ask again".to_owned();
+                        not_served(request, Code::NoLeader, message)
+                    }
+                    Err(error) => {
+                        self.error(format!("{partition} cannot be read: {error}"));
+                        not_served(request, Code::NoLeader, error)
+                    }
+                };
+                self.mail.post(&from, message);
+            }
+        }
+    }
+
+    /// Answers the held fetches that have something to read now.
+    pub(super) fn serve_held(&mut self, partition: &Partition) {
+        let Some(Slot::Member(member)) = self.slots.get_mut(partition) else {
+            return;
+        };
+        if !member.replica.is_serving() {
+            return;
+        }
+        let next = member.stream.next_offset();
+        let ready = |held: &mut HeldFetch| held.offset < next;
+        let held: Vec<HeldFetch> = member.held.extract_if(.., ready).collect();
+        for held in held {
+            self.serve(
+                partition,
+                &held.from,
+                held.request,
+                held.offset,
+                held.bytes_max,
+            );
+        }
+    }
+
+    /// Answers the held fetches that waited long enough.
+    pub(super) fn expire_held(&mut self) {
+        let now = self.now.mono;
+        for slot in self.slots.values_mut() {
+            let Slot::Member(member) = slot else { continue };
+            let next = member.stream.next_offset();
+            for held in member.held.extract_if(.., |held| held.until <= now) {
+                self.mail
+                    .post(&held.from, fetched(held.request, Vec::new(), next));
+            }
+        }
+    }
+
+    fn serve(
+        &mut self,
+        partition: &Partition,
+        from: &NodeName,
+        request: u64,
+        offset: Offset,
+        bytes_max: u64,
+    ) {
+        let Some(Slot::Member(member)) = self.slots.get_mut(partition) else {
+            return;
+        };
+        match member.replica.cached(offset, bytes_max) {
+            Some(entries) => {
+                let next = member.stream.next_offset();
+                self.mail.post(from, fetched(request, entries, next));
+            }
+            None => {
+                let load = load(member, LoadFrom::Offset(offset), bytes_max);
+                let wanted = LoadFor::Fetch {
+                    from: from.clone(),
+                    request,
+                };
+                self.loads.start(load, wanted, &mut self.out);
+            }
+        }
+    }
+}
+
+/// An answer without entries, and why.
+pub(super) fn not_served(request: u64, code: Code, message: String) -> PeerMessage {
+    let refusal = Some(Refusal {
+        code: code.number(),
+        message,
+    });
+    PeerMessage::Fetched(Fetched {
+        request,
+        entries: Vec::new(),
+        next: 0,
+        refusal,
+    })
+}
+
+/// An answer with these entries; `end` is the partition's next offset, where there are none.
+fn fetched(request: u64, entries: Vec<LogEntry>, end: Offset) -> PeerMessage {
+    let next = entries
+        .last()
+        .map_or(end, |entry| entry.first_offset + u64::from(entry.count));
+    let entries = entries
+        .into_iter()
+        .filter(|entry| entry.count > 0)
+        .map(|entry| entry.data);
+    PeerMessage::Fetched(Fetched {
+        request,
+        entries: entries.collect(),
+        next,
+        refusal: None,
+    })
+}
+
+/// A read of applied entries, which are synced on this node.
+fn load(member: &Member, from: LoadFrom, bytes_max: u64) -> LoadRequest {
+    LoadRequest {
+        id: 0,
+        partition: member.founding.partition.clone(),
+        from,
+        index_end: member.replica.applied() + 1,
+        bytes_max,
+    }
+}

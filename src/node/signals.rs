@@ -1,0 +1,309 @@
+//! Signals: records that are not stored. They go from the publisher's node to each node with
+//! interest, once per distinct pattern, and every one that does not arrive is seen as a gap.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::Node;
+use super::io::{ClientId, Droppable, Output};
+use super::publish::Checked;
+use crate::types::limits::SIGNAL_MEMORY;
+use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Time};
+use crate::wire::client::{Deliver, Publish, Reply};
+use crate::wire::peer::PEER_VERSION;
+use crate::wire::signal::{Signal, decode_signal, encode_signal, topic, topic_pattern};
+use crate::wire::{RawRecords, encode_reply, frames};
+
+/// Who wants which signals, here and elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// Subscriptions of this node's clients by pattern.
+    local: BTreeMap<Pattern, BTreeSet<(ClientId, u64)>>,
+    /// Patterns that peers want from this node, or wanted lately.
+    wanted: BTreeMap<Pattern, Topic>,
+    /// The next sequence expected from each publisher on each pattern.
+    expected: BTreeMap<(Pattern, NodeName), (Incarnation, u64)>,
+}
+
+/// A pattern that peers asked for.
+#[derive(Debug, Default)]
+struct Topic {
+    /// The number of the next record on it.
+    sequence: u64,
+    /// Since when nobody wants it. A cut link looks like that too, so the numbers run on for a
+    /// while: who comes back sees the gap.
+    unwanted: Option<Time>,
+}
+
+/// The records of one publish that one pattern selects.
+#[derive(Debug, Default)]
+struct Selected {
+    records: Vec<u8>,
+    count: u64,
+}
+
+impl Node {
+    /// A client publishes to a signal channel.
+    pub(super) fn publish_signal(
+        &mut self,
+        _client: &ClientId,
+        _publish: Publish,
+        checked: Checked,
+    ) {
+        self.ledger
+            .entry(checked.channel.clone())
+            .or_default()
+            .accepted += checked.records;
+        let records: Vec<u8> = checked
+            .splits
+            .into_values()
+            .flat_map(|split| split.into_records())
+            .collect();
+        let local: Vec<Pattern> = self.signals.local.keys().cloned().collect();
+        for pattern in local {
+            let selected = select(&pattern, &records);
+            if selected.count > 0 {
+                self.deliver_signals(&pattern, &checked.channel, &selected);
+            }
+        }
+        let wanted: Vec<Pattern> = self.signals.wanted.keys().cloned().collect();
+        for pattern in wanted {
+            let selected = select(&pattern, &records);
+            if selected.count > 0 {
+                self.send_signals(&pattern, &selected);
+            }
+        }
+    }
+
+    /// A peer asks for a pattern's signals, or no peer wants them any more.
+    pub(super) fn handle_interest(&mut self, topic: &Bytes, wanted: bool) {
+        let pattern = topic_pattern(topic).and_then(|text| Pattern::parse(text).ok());
+        let Some(pattern) = pattern else {
+            self.warn("a peer subscribed to a signal topic that is no pattern".to_owned());
+            return;
+        };
+        if wanted {
+            self.signals
+                .wanted
+                .entry(pattern.clone())
+                .or_default()
+                .unwanted = None;
+            self.send_signals(&pattern, &Selected::default());
+        } else if let Some(topic) = self.signals.wanted.get_mut(&pattern) {
+            topic.unwanted = Some(self.now.mono);
+        }
+    }
+
+    /// Forgets the patterns that nobody has wanted for long.
+    pub(super) fn expire_interest(&mut self) {
+        let now = self.now.mono;
+        let lately = |topic: &mut Topic| {
+            topic
+                .unwanted
+                .is_none_or(|since| now.since(since) < SIGNAL_MEMORY)
+        };
+        self.signals.wanted.retain(|_, topic| lately(topic));
+    }
+
+    /// Signals, or an announcement, from another node.
+    pub(super) fn handle_signal(&mut self, topic: &Bytes, frame: &Bytes) {
+        let pattern = topic_pattern(topic).and_then(|text| Pattern::parse(text).ok());
+        let (Some(pattern), Ok((signal, records))) = (pattern, decode_signal(frame)) else {
+            self.bad_frames += 1;
+            return;
+        };
+        if signal.fabric != self.topology.fabric.name || self.topology.node(&signal.node).is_none()
+        {
+            let why = format!("it belongs to the fabric {:?}", signal.fabric);
+            self.refuse_peer(format!("{} (signals)", signal.node), why);
+            return;
+        }
+        if !self.signals.local.contains_key(&pattern) {
+            // The last subscription ended while this was on its way.
+            return;
+        }
+        let gap = self.signals.note(&pattern, &signal);
+        if gap > 0 {
+            self.skip_signals(&pattern, gap);
+        }
+        if signal.count == 0 {
+            return;
+        }
+        let subject = RawRecords::new(&records)
+            .next()
+            .and_then(Result::ok)
+            .and_then(|r| r.subject);
+        let channel = subject.and_then(|subject| self.topology.channel_for(subject));
+        let Some(channel) = channel.map(|(name, _)| name.clone()) else {
+            self.bad_frames += 1;
+            return;
+        };
+        let selected = Selected {
+            count: signal.count,
+            records: records.to_vec(),
+        };
+        self.deliver_signals(&pattern, &channel, &selected);
+    }
+
+    /// A frame of signals found its client's pipe full.
+    pub(super) fn handle_dropped(&mut self, what: &Droppable) {
+        let ledger = self.ledger.entry(what.channel.clone()).or_default();
+        ledger.delivered = ledger.delivered.saturating_sub(what.count);
+        ledger.dropped += what.count;
+    }
+
+    /// A client of this node wants a pattern's signals.
+    pub(super) fn add_interest(&mut self, pattern: &Pattern, client: &ClientId, id: u64) {
+        let subscribers = self.signals.local.entry(pattern.clone()).or_default();
+        if subscribers.is_empty() {
+            self.out.push(Output::Interest {
+                topic: topic(pattern.as_str()),
+                wanted: true,
+            });
+        }
+        subscribers.insert((client.clone(), id));
+    }
+
+    /// It no longer does.
+    pub(super) fn remove_interest(&mut self, pattern: &Pattern, client: &ClientId, id: u64) {
+        let Some(subscribers) = self.signals.local.get_mut(pattern) else {
+            return;
+        };
+        subscribers.remove(&(client.clone(), id));
+        if subscribers.is_empty() {
+            self.signals.local.remove(pattern);
+            self.signals
+                .expected
+                .retain(|(other, _), _| other != pattern);
+            self.out.push(Output::Interest {
+                topic: topic(pattern.as_str()),
+                wanted: false,
+            });
+        }
+    }
+
+    fn send_signals(&mut self, pattern: &Pattern, selected: &Selected) {
+        let Some(wanted) = self.signals.wanted.get_mut(pattern) else {
+            return;
+        };
+        let sequence = wanted.sequence;
+        wanted.sequence += selected.count;
+        if wanted.unwanted.is_some() {
+            return;
+        }
+        let header = Signal {
+            version: PEER_VERSION,
+            fabric: self.topology.fabric.name.clone(),
+            node: self.name.clone(),
+            incarnation: self.life,
+            sequence,
+            count: selected.count,
+        };
+        let frame = encode_signal(&header, &selected.records);
+        self.out.push(Output::Signal {
+            topic: topic(pattern.as_str()),
+            frame,
+        });
+    }
+
+    fn deliver_signals(&mut self, pattern: &Pattern, channel: &ChannelName, selected: &Selected) {
+        let Some(subscribers) = self.signals.local.get(pattern) else {
+            return;
+        };
+        for (client, id) in subscribers {
+            let Some(session) = self.sessions.get_mut(client) else {
+                continue;
+            };
+            let Some(subscription) = session.subscriptions.get_mut(id) else {
+                continue;
+            };
+            if subscription
+                .channel
+                .as_ref()
+                .is_some_and(|only| only != channel)
+            {
+                continue;
+            }
+            let ledger = self.ledger.entry(channel.clone()).or_default();
+            ledger.matched += selected.count;
+            let sequence = subscription.sequence;
+            subscription.sequence += selected.count;
+            if subscription.bounded && subscription.window <= 0 {
+                ledger.dropped += selected.count;
+                continue;
+            }
+            ledger.delivered += selected.count;
+            let bytes = selected.records.len() as u64;
+            if subscription.bounded {
+                subscription.window = subscription.window.saturating_sub_unsigned(bytes);
+                subscription.used += bytes;
+            }
+            let deliver = Deliver {
+                id: *id,
+                channel: channel.to_string(),
+                sequence: Some(sequence),
+                count: selected.count,
+                ..Deliver::default()
+            };
+            let frame = encode_reply(&Reply::Deliver(deliver), &selected.records);
+            let what = Droppable {
+                subscription: *id,
+                channel: channel.clone(),
+                count: selected.count,
+            };
+            self.out.push(Output::ToClient {
+                client: client.clone(),
+                frames: frames(session.delimited, frame),
+                droppable: Some(what),
+            });
+        }
+    }
+
+    /// `gap` signals of a pattern never arrived: every subscription of it has missed them.
+    fn skip_signals(&mut self, pattern: &Pattern, gap: u64) {
+        let channels = self.topology.channels_for(pattern);
+        let channel = channels.iter().find(|(_, channel)| !channel.is_stored());
+        let Some(channel) = channel.map(|(name, _)| (*name).clone()) else {
+            return;
+        };
+        for (client, id) in self.signals.local.get(pattern).into_iter().flatten() {
+            let session = self.sessions.get_mut(client);
+            if let Some(subscription) = session.and_then(|s| s.subscriptions.get_mut(id)) {
+                subscription.sequence += gap;
+                let ledger = self.ledger.entry(channel.clone()).or_default();
+                ledger.matched += gap;
+                ledger.dropped += gap;
+            }
+        }
+    }
+}
+
+impl Signals {
+    /// Notes a publisher's sequence on a pattern; how many records before it are missing.
+    fn note(&mut self, pattern: &Pattern, signal: &Signal) -> u64 {
+        let next = signal.sequence.saturating_add(signal.count);
+        let place = (pattern.clone(), signal.node.clone());
+        match self.expected.insert(place, (signal.incarnation, next)) {
+            Some((incarnation, expected)) if incarnation == signal.incarnation => {
+                signal.sequence.saturating_sub(expected)
+            }
+            // The first of a publisher's life that is heard here: what came before was not for us.
+            _ => 0,
+        }
+    }
+}
+
+fn select(pattern: &Pattern, records: &[u8]) -> Selected {
+    let mut selected = Selected::default();
+    for record in RawRecords::new(records).map_while(Result::ok) {
+        if record
+            .subject
+            .is_some_and(|subject| pattern.matches(subject))
+        {
+            selected.records.extend_from_slice(record.bytes);
+            selected.count += 1;
+        }
+    }
+    selected
+}

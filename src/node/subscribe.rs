@@ -1,0 +1,426 @@
+//! The client's side of reading stored channels: a subscription is a feed per partition, each of
+//! which fetches from the partition's leader while the client takes more.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::feed::{Feed, Subscription};
+use super::io::ClientId;
+use super::publish::No;
+use super::route::Asked;
+use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
+use crate::types::{ChannelName, Offset, Partition, Pattern};
+use crate::wire::client::{Ack, Credit, Deliver, End, From, Reply, Stamped, Subscribe};
+use crate::wire::entry::EntryHead;
+use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage};
+use crate::wire::{Code, RawRecords};
+
+/// Records picked from an answer for one subscription.
+#[derive(Default)]
+struct Picked {
+    runs: Vec<Stamped>,
+    records: Vec<u8>,
+    count: u64,
+    next: Offset,
+}
+
+impl Node {
+    /// A client subscribes, or asks whether its subscription stands.
+    pub(super) fn handle_subscribe(&mut self, client: &ClientId, subscribe: Subscribe) {
+        let id = subscribe.id;
+        let known = self
+            .sessions
+            .get(client)
+            .is_some_and(|s| s.subscriptions.contains_key(&id));
+        if known {
+            self.deliver_nothing(client, id, None);
+            return;
+        }
+        match self.check_subscribe(client, &subscribe) {
+            Ok(subscription) => {
+                let signals = subscription.signals.then(|| subscription.pattern.clone());
+                if let Some(session) = self.sessions.get_mut(client) {
+                    session.subscriptions.insert(id, subscription);
+                }
+                if let Some(pattern) = signals {
+                    self.add_interest(&pattern, client, id);
+                }
+                self.deliver_nothing(client, id, None);
+                self.pump(client, id);
+            }
+            Err((code, message)) => {
+                self.refuse(client, super::publish::refuse(code, Some(id), message));
+            }
+        }
+    }
+
+    fn check_subscribe(&self, client: &ClientId, ask: &Subscribe) -> Result<Subscription, No> {
+        if self.stopping {
+            return Err((Code::Stopping, format!("{} is about to stop", self.name)));
+        }
+        let limits = &self.topology.limits;
+        let count = self
+            .sessions
+            .get(client)
+            .map_or(0, |s| s.subscriptions.len() as u64);
+        if count >= limits.subscriptions_max {
+            let message = format!("the session has {count} subscriptions, as many as it may");
+            return Err((Code::TooManySubscriptions, message));
+        }
+        let pattern =
+            Pattern::parse(&ask.pattern).map_err(|error| (Code::BadPattern, error.to_string()))?;
+        let mut channels = self.topology.channels_for(&pattern);
+        if let Some(only) = &ask.channel {
+            channels.retain(|(name, _)| *name == only);
+        }
+        if channels.is_empty() {
+            let declared = super::report::declared_subjects(&self.topology);
+            let of = ask
+                .channel
+                .as_ref()
+                .map_or(String::new(), |name| format!(" of {name}"));
+            let message = format!(
+                "no channel{of} has subjects that {pattern} selects; declared are {declared}"
+            );
+            return Err((Code::NoChannel, message));
+        }
+        let mut feeds = BTreeMap::new();
+        for (name, channel) in channels.iter().filter(|(_, channel)| channel.is_stored()) {
+            for number in (0..channel.partitions).filter(|n| ask.partition.is_none_or(|p| p == *n))
+            {
+                let at = start(ask, name, number)?;
+                feeds.insert(Partition::new(name, number), Feed::new(at));
+            }
+        }
+        let signals = channels.iter().any(|(_, channel)| !channel.is_stored());
+        if let (Some(number), true) = (ask.partition, feeds.is_empty()) {
+            let message = format!("no channel that {pattern} selects has a partition {number}");
+            return Err((Code::NoPartition, message));
+        }
+        if feeds.len() > 1 && matches!(ask.from, Some(From::Offset(_))) {
+            let message = format!(
+                "an offset is of one partition, and {pattern} reaches into {}; name channel and partition",
+                feeds.len()
+            );
+            return Err((Code::BadPosition, message));
+        }
+        let window = ask.credit.unwrap_or(limits.subscription_window_bytes);
+        Ok(Subscription {
+            pattern,
+            channel: ask.channel.clone(),
+            feeds,
+            window: i64::try_from(window).unwrap_or(i64::MAX),
+            used: 0,
+            bounded: ask.credit.is_some(),
+            signals,
+            sequence: 0,
+        })
+    }
+
+    /// A client is done with records, and takes as many bytes again.
+    pub(super) fn handle_ack(&mut self, client: &ClientId, ack: Ack) {
+        let Some(subscription) = self.subscription(client, ack.id) else {
+            return;
+        };
+        let mut channels = subscription
+            .feeds
+            .keys()
+            .map(|partition| &partition.channel);
+        let channel = ack.channel.clone().or_else(|| channels.next().cloned());
+        if let Some(channel) = channel {
+            subscription.ack(&Partition::new(&channel, ack.partition), ack.offset);
+            self.pump(client, ack.id);
+        }
+    }
+
+    /// A client takes more bytes.
+    pub(super) fn handle_credit(&mut self, client: &ClientId, credit: Credit) {
+        if let Some(subscription) = self.subscription(client, credit.id) {
+            subscription.credit(credit.bytes);
+            self.pump(client, credit.id);
+        }
+    }
+
+    /// A client ends a subscription.
+    pub(super) fn handle_unsubscribe(&mut self, client: &ClientId, id: u64) {
+        if self.subscription(client, id).is_some() {
+            self.end_subscription(client, id);
+            let end = Reply::End(End {
+                id,
+                reason: "unsubscribed".to_owned(),
+            });
+            self.reply(client, &end, &[]);
+        }
+    }
+
+    /// Drops a subscription and what it asked for.
+    pub(super) fn end_subscription(&mut self, client: &ClientId, id: u64) {
+        let Some(session) = self.sessions.get_mut(client) else {
+            return;
+        };
+        let Some(subscription) = session.subscriptions.remove(&id) else {
+            return;
+        };
+        for feed in subscription.feeds.values() {
+            if let Some((request, _)) = feed.asked {
+                self.routes.forget(request);
+            }
+        }
+        if subscription.signals {
+            self.remove_interest(&subscription.pattern, client, id);
+        }
+    }
+
+    /// Fetches for every feed of a subscription that has none under way, while the client takes
+    /// more.
+    pub(super) fn pump(&mut self, client: &ClientId, id: u64) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(client) else {
+            return;
+        };
+        let Some(subscription) = session.subscriptions.get_mut(&id) else {
+            return;
+        };
+        let window = subscription.window;
+        for (partition, feed) in &mut subscription.feeds {
+            if let Some((request, since)) = &feed.asked {
+                if now.since(*since) < FETCH_TIMEOUT {
+                    continue;
+                }
+                self.routes.forget(*request);
+                feed.asked = None;
+            }
+            // Where a feed begins must be known at once, whatever the window.
+            let unknown = feed.next().is_none();
+            if (window <= 0 && !unknown) || feed.retry_at > now {
+                continue;
+            }
+            let Some(leader) = self.routes.leader(partition).cloned() else {
+                continue;
+            };
+            let asked = Asked::Feed(client.clone(), id, partition.clone());
+            let request = self.routes.ask(&leader, asked);
+            feed.asked = Some((request, now));
+            let fetch = Fetch {
+                request,
+                channel: partition.channel.clone(),
+                partition: partition.number,
+                from: feed.at,
+                bytes_max: DELIVER_BYTES_MAX.min(window.max(1).unsigned_abs()),
+            };
+            self.mail.post(&leader, PeerMessage::Fetch(fetch));
+        }
+    }
+
+    /// Pumps every subscription: time passed, or leaders changed.
+    pub(super) fn pump_all(&mut self) {
+        let all: Vec<(ClientId, u64)> = self
+            .sessions
+            .iter()
+            .flat_map(|(client, session)| {
+                let stored = session
+                    .subscriptions
+                    .iter()
+                    .filter(|(_, s)| !s.feeds.is_empty());
+                stored.map(|(id, _)| (client.clone(), *id))
+            })
+            .collect();
+        for (client, id) in all {
+            self.pump(&client, id);
+        }
+    }
+
+    /// A partition has another leader: what was asked of the old one is asked of the new one.
+    pub(super) fn reroute_feeds(&mut self, partition: &Partition) {
+        for session in self.sessions.values_mut() {
+            for subscription in session.subscriptions.values_mut() {
+                let feed = subscription.feeds.get_mut(partition);
+                if let Some((feed, (request, _))) =
+                    feed.and_then(|f| f.asked.take().map(|a| (f, a)))
+                {
+                    self.routes.forget(request);
+                    feed.retry_at = self.now.mono;
+                }
+            }
+        }
+    }
+
+    /// A leader answered a feed.
+    pub(super) fn handle_feed(&mut self, of: (ClientId, u64, Partition), fetched: Fetched) {
+        let (client, id, partition) = of;
+        let retry_at = self.now.mono + FETCH_RETRY;
+        let Some(subscription) = self.subscription(&client, id) else {
+            return;
+        };
+        let Some(feed) = subscription.feeds.get_mut(&partition) else {
+            return;
+        };
+        feed.asked = None;
+        if let Some(refusal) = fetched.refusal {
+            if refusal.code == Code::BadPosition.number() {
+                let no = super::publish::refuse(Code::BadPosition, Some(id), refusal.message);
+                self.refuse(&client, no);
+                self.end_subscription(&client, id);
+            } else {
+                feed.retry_at = retry_at;
+            }
+            return;
+        }
+        let began = feed.next().is_none();
+        if let FetchFrom::End = feed.at {
+            feed.at = FetchFrom::Offset(fetched.next);
+        }
+        match self.deliver(&client, id, &partition, &fetched) {
+            Ok(true) => {}
+            Ok(false) if began => self.deliver_nothing(&client, id, Some(&partition)),
+            Ok(false) => {}
+            Err(error) => self.error(format!("{partition}: its leader sent a bad entry: {error}")),
+        }
+        self.pump(&client, id);
+    }
+
+    /// Picks what the subscription wants and its window allows, and sends it; whether it sent
+    /// anything.
+    fn deliver(
+        &mut self,
+        client: &ClientId,
+        id: u64,
+        partition: &Partition,
+        fetched: &Fetched,
+    ) -> Result<bool, String> {
+        let Some(subscription) = self.subscription(client, id) else {
+            return Ok(false);
+        };
+        let Some(feed) = subscription.feeds.get(partition) else {
+            return Ok(false);
+        };
+        let from = feed.next();
+        let picked = pick(&subscription.pattern, from, subscription.window, fetched)?;
+        let bytes = picked.records.len() as u64;
+        if picked.count > 0 {
+            subscription.deliver(partition, picked.next, bytes);
+        }
+        if let Some(feed) = subscription.feeds.get_mut(partition) {
+            feed.at = FetchFrom::Offset(picked.next);
+        }
+        if picked.count == 0 {
+            return Ok(false);
+        }
+        let deliver = Deliver {
+            id,
+            channel: partition.channel.to_string(),
+            partition: Some(partition.number),
+            runs: picked.runs,
+            next: Some(picked.next),
+            sequence: None,
+            count: picked.count,
+        };
+        self.reply(client, &Reply::Deliver(deliver), &picked.records);
+        Ok(true)
+    }
+
+    /// A `deliver` without records: the subscription stands, or begins here in this partition.
+    fn deliver_nothing(&mut self, client: &ClientId, id: u64, partition: Option<&Partition>) {
+        let mut deliver = Deliver {
+            id,
+            ..Deliver::default()
+        };
+        if let (Some(partition), Some(subscription)) = (partition, self.subscription(client, id)) {
+            deliver.channel = partition.channel.to_string();
+            deliver.partition = Some(partition.number);
+            deliver.next = subscription.feeds.get(partition).and_then(Feed::next);
+        }
+        self.reply(client, &Reply::Deliver(deliver), &[]);
+    }
+
+    fn subscription(&mut self, client: &ClientId, id: u64) -> Option<&mut Subscription> {
+        self.sessions.get_mut(client)?.subscriptions.get_mut(&id)
+    }
+}
+
+/// Where a feed of this partition starts.
+fn start(ask: &Subscribe, channel: &ChannelName, number: u32) -> Result<FetchFrom, No> {
+    Ok(match ask.from.as_ref().unwrap_or(&From::End) {
+        From::Start => FetchFrom::Offset(0),
+        From::End => FetchFrom::End,
+        From::Time(time) => FetchFrom::Time(*time),
+        From::Offset(offset) => FetchFrom::Offset(*offset),
+        From::Offsets(offsets) => {
+            let partition = Partition::new(channel, number);
+            let long = offsets.get(&partition.to_string());
+            let short = ask
+                .channel
+                .as_ref()
+                .and_then(|_| offsets.get(&number.to_string()));
+            FetchFrom::Offset(long.or(short).copied().unwrap_or(0))
+        }
+    })
+}
+
+/// The records of `fetched` at `from` and later that the pattern selects, until the window is
+/// filled; at least one, if there is one.
+fn pick(
+    pattern: &Pattern,
+    from: Option<Offset>,
+    window: i64,
+    fetched: &Fetched,
+) -> Result<Picked, String> {
+    let mut picked = Picked {
+        next: from.unwrap_or(fetched.next),
+        ..Picked::default()
+    };
+    let mut window = window;
+    for (position, data) in fetched.entries.iter().enumerate() {
+        let (head, records) = EntryHead::decode(data).map_err(|error| error.to_string())?;
+        if position == 0 && from.is_none() {
+            picked.next = head.first_offset;
+        }
+        if !picked.take(pattern, &head, &records, &mut window)? {
+            return Ok(picked);
+        }
+    }
+    Ok(picked)
+}
+
+impl Picked {
+    /// Takes from one entry; false once the window is filled.
+    fn take(
+        &mut self,
+        pattern: &Pattern,
+        head: &EntryHead,
+        records: &Bytes,
+        window: &mut i64,
+    ) -> Result<bool, String> {
+        for (offset, record) in (head.first_offset..).zip(RawRecords::new(records)) {
+            let record = record.map_err(|error| error.to_string())?;
+            if offset < self.next {
+                continue;
+            }
+            if record
+                .subject
+                .is_some_and(|subject| pattern.matches(subject))
+            {
+                if *window <= 0 {
+                    return Ok(false);
+                }
+                *window = window.saturating_sub_unsigned(record.bytes.len() as u64);
+                self.records.extend_from_slice(record.bytes);
+                self.count += 1;
+                match self.runs.last_mut() {
+                    Some(run) if run.offset + run.count == offset && run.time == head.time => {
+                        run.count += 1;
+                    }
+                    _ => self.runs.push(Stamped {
+                        offset,
+                        count: 1,
+                        time: head.time,
+                    }),
+                }
+            }
+            self.next = offset + 1;
+        }
+        Ok(true)
+    }
+}
