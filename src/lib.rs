@@ -6,8 +6,10 @@
 
 pub mod channel;
 pub mod cli;
+pub mod client;
 pub mod node;
 pub mod replica;
+pub mod store;
 pub mod topology;
 pub mod types;
 pub mod wire;

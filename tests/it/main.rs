@@ -1,3 +1,6 @@
 //! Everything that is tested from the outside, in one binary.
 
+mod client;
+mod crash;
+mod journal_kit;
 mod wire;

@@ -1,0 +1,163 @@
+//! What can go wrong between a client and its fabric.
+
+use std::fmt;
+
+use crate::types::Span;
+use crate::wire::client::Refuse;
+
+/// Why a call of the client failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// `ConnectOptions` holds no endpoint. Nothing was done.
+    #[error("there is no endpoint to connect to")]
+    NoEndpoint,
+    /// libzmq does not take the endpoint or one of the keys. Nothing was done.
+    #[error("cannot use {endpoint}: {reason}")]
+    BadEndpoint {
+        /// As given.
+        endpoint: String,
+        /// What libzmq says.
+        reason: String,
+    },
+    /// No node answered in time. Nothing was sent but greetings.
+    #[error("no node answered within {within}:{}", list(.failures))]
+    Unreachable {
+        /// How long was tried.
+        within: Span,
+        /// The last failure of each endpoint.
+        failures: Vec<Failure>,
+    },
+    /// The node said no; what was asked for was not done.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The node ended a subscription.
+    #[error("the node ended the subscription: {0}")]
+    Ended(String),
+    /// An answer did not come in time. Asking changes nothing, so it may be asked again.
+    #[error("no answer within {0}")]
+    NoAnswer(Span),
+    /// A node sent something that is not of the protocol.
+    #[error("the node sent something unreadable: {0}")]
+    Protocol(String),
+    /// The client was closed, or its thread ended.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Why one record has no confirm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Refused for good, or until the time for it was over. It is not stored.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was sent, and whether it is stored is not known.
+    #[error("it is not known whether the record is stored: {0}")]
+    Unknown(String),
+    /// It never left this process. It is not stored.
+    #[error("the record was not sent: {0}")]
+    NotSent(String),
+}
+
+/// A `refuse` as its receiver sees it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} ({code}): {message}")]
+pub struct Refusal {
+    /// The stable number.
+    pub code: u16,
+    /// The stable name.
+    pub name: String,
+    /// What was wrong and what to do.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retry: bool,
+}
+
+/// What became of one attempt to reach a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The endpoint tried.
+    pub endpoint: String,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// Why a node is not reached, or no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing listens at the endpoint.
+    NobodyThere,
+    /// The CURVE handshake failed.
+    Handshake(String),
+    /// The other side closed the connection before it said `welcome`.
+    ClosedAtOnce {
+        /// Whether a server key was used.
+        curve: bool,
+    },
+    /// The connection stands or hangs, and no answer comes.
+    Silent {
+        /// Whether a server key was used.
+        curve: bool,
+    },
+    /// An established connection closed.
+    Closed,
+    /// The node says no to any session.
+    Refused(Refusal),
+    /// The endpoint cannot be used at all.
+    Unusable(String),
+}
+
+impl From<&Refuse> for Refusal {
+    fn from(refuse: &Refuse) -> Self {
+        Self {
+            code: refuse.code,
+            name: refuse.name.clone(),
+            message: refuse.message.clone(),
+            retry: refuse.retry,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.endpoint, self.cause)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NobodyThere => f.write_str("nothing listens there; is the node running?"),
+            Self::Handshake(detail) => write!(
+                f,
+                "the CURVE handshake failed ({detail}); is the server key this node's public key, \
+                 and does its topology list this client's public key?"
+            ),
+            Self::ClosedAtOnce { curve: true } => f.write_str(
+                "the connection was closed during the CURVE handshake; does the endpoint speak \
+                 CURVE, and is it a client endpoint of a node?",
+            ),
+            Self::ClosedAtOnce { curve: false } => f.write_str(
+                "the connection was closed at once; does the endpoint demand CURVE? then name the \
+                 node's public key with --server-key and this client's key with --identity",
+            ),
+            Self::Silent { curve: true } => f.write_str(
+                "no answer to hello; a wrong server key, a host that drops packets, or no node of \
+                 Weft there",
+            ),
+            Self::Silent { curve: false } => f.write_str(
+                "no answer to hello; an endpoint that demands CURVE, a node that hangs, a host \
+                 that drops packets, or no node of Weft there",
+            ),
+            Self::Closed => f.write_str("the connection closed"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unusable(reason) => f.write_str(reason),
+        }
+    }
+}
+
+fn list(failures: &[Failure]) -> String {
+    failures
+        .iter()
+        .map(|failure| format!("\n  {failure}"))
+        .collect()
+}

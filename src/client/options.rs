@@ -1,0 +1,128 @@
+//! What a client may be told: where to connect, as whom, how to publish, what to read.
+
+use crate::topology::{PublicKey, SecretKey};
+use crate::types::{ChannelName, Offset, Span, Wall};
+
+/// Where and how to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// The client endpoints of one or more nodes, tried in this order.
+    pub addresses: Vec<Address>,
+    /// Whom to be, where the nodes demand CURVE. Without it a key pair of one use is made, which a
+    /// node takes only if it is open to all.
+    pub identity: Option<SecretKey>,
+    /// Whether to fail over to the nodes that the first one names, besides `addresses`.
+    pub follow: bool,
+    /// How long `connect` may take.
+    pub timeout: Span,
+    /// What the client calls itself in the node's log.
+    pub name: String,
+}
+
+/// A node's client endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// As ZeroMQ writes it: `tcp://HOST:PORT` or `ipc://PATH`.
+    pub endpoint: String,
+    /// The node's public key; the connection then speaks CURVE.
+    pub server_key: Option<PublicKey>,
+}
+
+/// How a publisher publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublisherOptions {
+    /// What to wait for.
+    pub level: Level,
+    /// How long a record may be retried before its outcome is told as it stands then.
+    pub timeout: Span,
+    /// Bytes of records accepted by `send` whose outcome has not been taken; `send` waits beyond.
+    pub window_bytes: usize,
+    /// Records accepted by `send` whose outcome has not been taken.
+    pub window_records: usize,
+}
+
+/// What a publisher waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// `Quorum` where the channel offers it, else `None`.
+    Best,
+    /// That the node has taken the record.
+    None,
+    /// That a majority of the replicas has synced it.
+    Quorum,
+}
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The subjects.
+    pub pattern: String,
+    /// Only this channel.
+    pub channel: Option<ChannelName>,
+    /// Only this partition of it.
+    pub partition: Option<u32>,
+    /// Where to start in stored channels.
+    pub start: Start,
+    /// Bytes of records on their way or not yet taken; the node's default if absent.
+    pub window_bytes: Option<u64>,
+}
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest record.
+    Start,
+    /// At the next record to come.
+    End,
+    /// At this offset; `channel` and `partition` must be named.
+    Offset(Offset),
+    /// At the first record of this time or later.
+    Time(Wall),
+}
+
+impl ConnectOptions {
+    /// Connects to `addresses` and whatever nodes these name, within 10 s.
+    pub fn new(addresses: Vec<Address>) -> Self {
+        Self {
+            addresses,
+            identity: None,
+            follow: true,
+            timeout: Span::from_secs(10),
+            name: format!("weft-client {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}
+
+impl Address {
+    /// An open endpoint.
+    pub fn open(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            server_key: None,
+        }
+    }
+}
+
+impl Default for PublisherOptions {
+    fn default() -> Self {
+        Self {
+            level: Level::Best,
+            timeout: Span::from_secs(30),
+            window_bytes: 8 << 20,
+            window_records: 65_536,
+        }
+    }
+}
+
+impl Wanted {
+    /// What comes from now on under `pattern`.
+    pub fn new(pattern: impl Into<String>, start: Start) -> Self {
+        Self {
+            pattern: pattern.into(),
+            channel: None,
+            partition: None,
+            start,
+            window_bytes: None,
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! A client's side of the protocol: routes frames to lanes and readers, and moves between nodes.
+//! Pure: the thread tells it the time and what came, and does what it says.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::types::{Span, Time};
+use crate::wire::client::{
+    Bye, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION, Welcome,
+};
+use crate::wire::{Code, decode_reply, encode_request};
+
+use super::connection::{Connection, Move, TransportEvent};
+use super::error::{Cause, ClientError, Failure, Refusal};
+use super::handle::Outcome;
+use super::lane::{Lane, LaneAction, Queued};
+use super::options::{Address, ConnectOptions, PublisherOptions, Wanted};
+use super::reader::{Reader, ReaderAction, ReaderEvent};
+use crate::topology::PublicKey;
+
+/// How long an inspection may take, failovers included.
+const INSPECT_TIMEOUT: Span = Span::from_secs(10);
+
+/// With an answer due, how long the node may be silent before it is asked whether it lives.
+const ANSWER_PATIENCE: Span = Span::from_secs(1);
+
+/// The same with subscriptions only, to which silence is natural.
+const READER_PATIENCE: Span = Span::from_secs(5);
+
+/// What the handles ask for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A new lane.
+    Open {
+        /// Chosen by the handle.
+        lane: u64,
+        options: PublisherOptions,
+        producer: [u8; 16],
+    },
+    /// A record for a lane.
+    Publish { lane: u64, record: Queued },
+    /// No more records for this lane.
+    CloseLane { lane: u64 },
+    /// A new subscription.
+    Subscribe {
+        /// Chosen by the handle.
+        reader: u64,
+        wanted: Wanted,
+    },
+    /// The consumer took this many bytes.
+    Taken { reader: u64, bytes: u64 },
+    /// The consumer is gone.
+    Unsubscribe { reader: u64 },
+    /// What does the node know?
+    Inspect { ticket: u64 },
+    /// The end.
+    Close,
+}
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Drop the socket, if there is one, and connect a new one.
+    Connect(Address),
+    /// Drop the socket.
+    Disconnect,
+    /// Send on the socket.
+    Send(Bytes),
+    /// Tell a handle.
+    Tell(Told),
+}
+
+/// What handles are told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A node said `welcome`.
+    Ready(Box<Welcome>),
+    /// No node answered in time; only before the first `Ready`.
+    Unreachable(Vec<Failure>),
+    /// For a person: what became of the connection.
+    Notice(String),
+    /// The outcome of a lane's next record.
+    Outcome { lane: u64, outcome: Outcome },
+    /// All is told that this lane had.
+    LaneEnded { lane: u64 },
+    /// For a subscription.
+    Reader { reader: u64, event: ReaderEvent },
+    /// The answer to an inspection.
+    Viewed {
+        ticket: u64,
+        result: Result<Vec<u8>, ClientError>,
+    },
+}
+
+/// The client's whole state.
+#[derive(Debug)]
+pub(super) struct Session {
+    name: String,
+    follow: bool,
+    connection: Connection,
+    /// When the first `welcome` must have come.
+    deadline: Option<Time>,
+    node: Option<Welcome>,
+    lanes: BTreeMap<u64, Lane>,
+    /// Lanes to forget as soon as they are idle.
+    closing: Vec<u64>,
+    readers: BTreeMap<u64, Reader>,
+    inspections: BTreeMap<u64, Inspection>,
+    /// Every `hello` without its `welcome`, and the publish it fences.
+    hellos: VecDeque<Option<(u64, u64)>>,
+    next_id: u64,
+    actions: Vec<Action>,
+}
+
+#[derive(Debug)]
+struct Inspection {
+    ticket: u64,
+    since: Time,
+}
+
+impl Session {
+    /// Connects at the first tick. `options` names at least one address.
+    pub(super) fn new(options: ConnectOptions, now: Time) -> Self {
+        Self {
+            name: options.name,
+            follow: options.follow,
+            connection: Connection::new(options.addresses, now),
+            deadline: Some(now + options.timeout),
+            node: None,
+            lanes: BTreeMap::new(),
+            closing: Vec::new(),
+            readers: BTreeMap::new(),
+            inspections: BTreeMap::new(),
+            hellos: VecDeque::new(),
+            next_id: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What to do, in order.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When `handle_tick` must be called next, at the latest.
+    pub(super) fn due(&self, now: Time) -> Time {
+        let lanes = self.lanes.values().filter_map(Lane::due);
+        let readers = self.readers.values().filter_map(Reader::due);
+        let beat = match self.connection.is_ready() {
+            true => now + Span::from_millis(250),
+            false => now + Span::from_millis(50),
+        };
+        lanes.chain(readers).fold(beat, Time::min)
+    }
+
+    /// A handle asks.
+    pub(super) fn handle_command(&mut self, command: Command, now: Time) {
+        match command {
+            Command::Open {
+                lane,
+                options,
+                producer,
+            } => {
+                let new = Lane::new(options.level, options.timeout, producer);
+                self.lanes.insert(lane, new);
+            }
+            Command::Publish { lane, record } => {
+                if let Some(lane) = self.lanes.get_mut(&lane) {
+                    lane.handle_record(record);
+                }
+            }
+            Command::CloseLane { lane } => self.closing.push(lane),
+            Command::Subscribe { reader, wanted } => self.subscribe(reader, wanted, now),
+            Command::Taken { reader, bytes } => {
+                if let Some(state) = self.readers.get_mut(&reader) {
+                    state.handle_taken(bytes, now);
+                    self.run_reader(reader);
+                }
+            }
+            Command::Unsubscribe { reader } => {
+                if self.readers.remove(&reader).is_some() && self.connection.is_ready() {
+                    self.send(&Request::Unsubscribe(Unsubscribe { id: reader }));
+                }
+            }
+            Command::Inspect { ticket } => self.inspect(ticket, now),
+            Command::Close => self.close(),
+        }
+    }
+
+    /// A frame came from the node.
+    pub(super) fn handle_frame(&mut self, frame: &Bytes, now: Time) {
+        self.connection.handle_heard(now);
+        let message = match decode_reply(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.notice(format!("ignored a frame of the node: {error}"));
+                return;
+            }
+        };
+        self.handle_reply(message, now);
+    }
+
+    /// The transport spoke of the socket in use.
+    pub(super) fn handle_transport(&mut self, event: TransportEvent, now: Time) {
+        if let Some(cause) = self.connection.handle_transport(event) {
+            self.leave(cause, now);
+        }
+    }
+
+    /// Time passed, or something was handled: moves everything on.
+    pub(super) fn handle_tick(&mut self, now: Time) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            let failures = self.connection.failures();
+            self.tell(Told::Unreachable(failures));
+        }
+        match self.connection.handle_tick(self.patience(), now) {
+            Ok(next) => self.go(next),
+            Err(cause) => self.leave(cause, now),
+        }
+        for id in self.readers.keys().copied().collect::<Vec<_>>() {
+            if let Some(reader) = self.readers.get_mut(&id) {
+                reader.handle_tick(now);
+            }
+            self.run_reader(id);
+        }
+        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.run_lane(id, now);
+        }
+        let late = |inspection: &Inspection| now.since(inspection.since) >= INSPECT_TIMEOUT;
+        let expired: Vec<u64> = self
+            .inspections
+            .iter()
+            .filter(|(_, inspection)| late(inspection))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            self.answer_inspection(id, Err(ClientError::NoAnswer(INSPECT_TIMEOUT)));
+        }
+    }
+
+    fn handle_reply(&mut self, message: Message<Reply>, now: Time) {
+        match message.header {
+            Reply::Welcome(welcome) => self.handle_welcome(welcome, now),
+            Reply::Confirm(confirm) => {
+                let lane = confirm.id.and_then(|id| self.lane_of(id));
+                if let Some(lane) = lane.and_then(|id| self.lanes.get_mut(&id)) {
+                    lane.handle_confirm(&confirm);
+                }
+            }
+            Reply::Deliver(deliver) => {
+                if let Some(reader) = self.readers.get_mut(&deliver.id) {
+                    reader.handle_deliver(&deliver, message.records, now);
+                    self.run_reader(deliver.id);
+                }
+            }
+            Reply::Refuse(refuse) => self.handle_refuse(&refuse, now),
+            Reply::End(end) => {
+                if self.readers.remove(&end.id).is_some() {
+                    let event = ReaderEvent::Ended(ClientError::Ended(end.reason));
+                    let reader = end.id;
+                    self.tell(Told::Reader { reader, event });
+                }
+            }
+            Reply::View(view) => {
+                if let Some(id) = view.id {
+                    self.answer_inspection(id, Ok(view.body));
+                }
+            }
+            Reply::Ping(_) => {}
+        }
+    }
+
+    fn handle_welcome(&mut self, welcome: Welcome, now: Time) {
+        let fence = self.hellos.pop_front().flatten();
+        if self.connection.handle_welcome(now) {
+            self.handle_ready(welcome, now);
+            return;
+        }
+        if let Some((lane, publish)) = fence
+            && let Some(lane) = self.lanes.get_mut(&lane)
+        {
+            lane.handle_fence(publish);
+        }
+    }
+
+    fn handle_ready(&mut self, welcome: Welcome, now: Time) {
+        if self.follow {
+            let curve = self.connection.address().server_key.is_some();
+            self.connection.learn(endpoints(&welcome, curve));
+        }
+        if self.deadline.is_none() {
+            let node = &welcome.node;
+            let endpoint = &self.connection.address().endpoint;
+            self.notice(format!("connected to node {node} at {endpoint}"));
+        }
+        self.deadline = None;
+        for reader in self.readers.values_mut() {
+            reader.handle_ready(welcome.window, now);
+        }
+        for id in self.readers.keys().copied().collect::<Vec<_>>() {
+            self.run_reader(id);
+        }
+        for id in self.inspections.keys().copied().collect::<Vec<_>>() {
+            self.send(&Request::Inspect(Inspect { id: Some(id) }));
+        }
+        self.node = Some(welcome.clone());
+        self.tell(Told::Ready(Box::new(welcome)));
+    }
+
+    fn handle_refuse(&mut self, refuse: &Refuse, now: Time) {
+        let stopping = refuse.code == Code::Stopping.number();
+        let lane = refuse.id.and_then(|id| self.lane_of(id));
+        let reader = refuse.id.filter(|id| self.readers.contains_key(id));
+        if let Some(lane) = lane.and_then(|id| self.lanes.get_mut(&id)) {
+            lane.handle_refuse(refuse, now);
+        } else if let Some(id) = reader {
+            if let Some(reader) = self.readers.get_mut(&id) {
+                reader.handle_refuse(refuse, now);
+            }
+            self.run_reader(id);
+        } else if let Some(id) = refuse.id.filter(|id| self.inspections.contains_key(id)) {
+            self.answer_inspection(id, Err(Refusal::from(refuse).into()));
+        } else if !self.connection.is_ready() {
+            self.leave(Cause::Refused(refuse.into()), now);
+            return;
+        } else {
+            self.notice(format!("the node refused: {}", Refusal::from(refuse)));
+        }
+        if stopping && self.connection.is_ready() {
+            self.leave(Cause::Refused(refuse.into()), now);
+        }
+    }
+
+    fn subscribe(&mut self, reader: u64, wanted: Wanted, now: Time) {
+        let mut state = Reader::new(reader, wanted, now);
+        if let Some(node) = self.ready_node() {
+            state.handle_ready(node.window, now);
+        }
+        self.readers.insert(reader, state);
+        self.run_reader(reader);
+    }
+
+    fn inspect(&mut self, ticket: u64, now: Time) {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.inspections
+            .insert(id, Inspection { ticket, since: now });
+        if self.connection.is_ready() {
+            self.send(&Request::Inspect(Inspect { id: Some(id) }));
+        }
+    }
+
+    fn answer_inspection(&mut self, id: u64, result: Result<Vec<u8>, ClientError>) {
+        if let Some(Inspection { ticket, .. }) = self.inspections.remove(&id) {
+            self.tell(Told::Viewed { ticket, result });
+        }
+    }
+
+    fn close(&mut self) {
+        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.close("the client was closed");
+            }
+            self.drain_lane(id);
+        }
+        if self.connection.is_ready() {
+            self.send(&Request::Bye(Bye::default()));
+        }
+    }
+
+    /// Gives the node up: everything that waits for it goes on at the next one.
+    fn leave(&mut self, cause: Cause, now: Time) {
+        if self.connection.is_ready() {
+            let node = self.node.as_ref().map_or("", |node| &node.node);
+            let endpoint = &self.connection.address().endpoint;
+            self.notice(format!("lost node {node} at {endpoint}: {cause}"));
+        }
+        let next = self.connection.leave(cause, now);
+        self.hellos.clear();
+        for reader in self.readers.values_mut() {
+            reader.handle_lost();
+        }
+        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.handle_lost();
+            }
+            self.drain_lane(id);
+        }
+        self.go(next);
+    }
+
+    fn go(&mut self, next: Move) {
+        match next {
+            Move::Stay => {}
+            Move::Pause => self.actions.push(Action::Disconnect),
+            Move::Probe => self.hello(None),
+            Move::Connect(address) => {
+                self.actions.push(Action::Connect(address));
+                self.hello(None);
+            }
+        }
+    }
+
+    fn hello(&mut self, fence: Option<(u64, u64)>) {
+        self.hellos.push_back(fence);
+        let hello = Hello {
+            version: Some(VERSION),
+            name: Some(self.name.clone()),
+        };
+        self.send(&Request::Hello(hello));
+    }
+
+    fn run_lane(&mut self, id: u64, now: Time) {
+        let frame_max = self.ready_node().map(|node| node.frame_max);
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        lane.advance(now, frame_max, &mut self.next_id);
+        self.drain_lane(id);
+        let idle = self.lanes.get(&id).is_some_and(|lane| !lane.is_busy());
+        if idle && self.closing.contains(&id) {
+            self.closing.retain(|closing| *closing != id);
+            self.lanes.remove(&id);
+            self.tell(Told::LaneEnded { lane: id });
+        }
+    }
+
+    fn drain_lane(&mut self, id: u64) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        let publish = lane.flight_id().unwrap_or_default();
+        for action in lane.take_actions() {
+            match action {
+                LaneAction::Send { frame, fence } => {
+                    self.actions.push(Action::Send(frame));
+                    if fence {
+                        self.hello(Some((id, publish)));
+                    }
+                }
+                LaneAction::Tell(outcome) => self.tell(Told::Outcome { lane: id, outcome }),
+            }
+        }
+    }
+
+    fn run_reader(&mut self, id: u64) {
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return;
+        };
+        for action in reader.take_actions() {
+            match action {
+                ReaderAction::Send(frame) => self.actions.push(Action::Send(frame)),
+                ReaderAction::Tell(event) => {
+                    if matches!(event, ReaderEvent::Ended(_)) {
+                        self.readers.remove(&id);
+                    }
+                    self.tell(Told::Reader { reader: id, event });
+                }
+            }
+        }
+    }
+
+    fn lane_of(&self, publish: u64) -> Option<u64> {
+        let lane = |lane: &Lane| lane.flight_id() == Some(publish);
+        let found = self.lanes.iter().find(|(_, state)| lane(state));
+        found.map(|(id, _)| *id)
+    }
+
+    /// How long the node may be silent; for ever if nothing waits for it.
+    fn patience(&self) -> Option<Span> {
+        if !self.inspections.is_empty() || self.lanes.values().any(Lane::awaits_answer) {
+            return Some(ANSWER_PATIENCE);
+        }
+        (!self.readers.is_empty()).then_some(READER_PATIENCE)
+    }
+
+    fn ready_node(&self) -> Option<&Welcome> {
+        self.node.as_ref().filter(|_| self.connection.is_ready())
+    }
+
+    fn send(&mut self, request: &Request) {
+        self.actions
+            .push(Action::Send(encode_request(request, &[])));
+    }
+
+    fn notice(&mut self, text: String) {
+        self.tell(Told::Notice(text));
+    }
+
+    fn tell(&mut self, told: Told) {
+        self.actions.push(Action::Tell(told));
+    }
+}
+
+/// The endpoints a `welcome` names. From a node that proved its key, only those with a key of their
+/// own or reached without a network are taken.
+fn endpoints(welcome: &Welcome, curve: bool) -> impl Iterator<Item = Address> + '_ {
+    welcome.nodes.iter().flat_map(move |node| {
+        let key = node.public_key.as_deref();
+        node.endpoints.iter().filter_map(move |endpoint| {
+            let server_key = match endpoint.starts_with("ipc://") {
+                true => None,
+                false => key.and_then(|key| PublicKey::parse(key).ok()),
+            };
+            let downgrade = curve && server_key.is_none() && endpoint.starts_with("tcp://");
+            (!downgrade).then(|| Address {
+                endpoint: endpoint.clone(),
+                server_key,
+            })
+        })
+    })
+}

@@ -1,0 +1,326 @@
+//! Where the entries of each log are. Memory holds one fence per partition and sealed segment,
+//! and every position of the newest segment. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::types::{LoadFrom, LogEntry, Offset, Partition, Wall};
+
+use super::layout::{BlockWriter, Fields};
+
+/// Bytes of a footer before its first run.
+const FOOTER_HEADER: u64 = 4;
+/// Bytes of a slot in a footer.
+const SLOT_BYTES: u64 = 24;
+/// Bytes of a footer's run beside its slots and its channel's name.
+const RUN_BYTES: u64 = 17;
+
+/// One entry of a log in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) first_offset: Offset,
+    pub(super) time: Wall,
+    /// Where its item begins in the segment.
+    pub(super) position: u32,
+    /// Bytes of its `data`.
+    pub(super) data_bytes: u32,
+}
+
+/// Entries of one log in one segment: those of index `first_index` and on, without a hole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) first_index: u64,
+    pub(super) slots: Vec<Slot>,
+}
+
+/// The entries of a log that a sealed segment holds: `first_index <= i < end_index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fence {
+    pub(super) segment: u64,
+    /// Where the segment's commits end and its footer may stand.
+    pub(super) segment_end: u64,
+    pub(super) first_index: u64,
+    pub(super) end_index: u64,
+    first_offset: Offset,
+    first_time: Wall,
+}
+
+/// All entries of one log that were not withdrawn.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    fences: Vec<Fence>,
+    tail: Run,
+    /// How often entries were withdrawn; tells a reader that its plan is void.
+    pub(super) withdrawals: u64,
+}
+
+/// All logs.
+#[derive(Debug)]
+pub(super) struct Index {
+    logs: BTreeMap<Partition, Log>,
+    /// The newest segment.
+    pub(super) tail_number: u64,
+    /// At least as many bytes as the footer of the newest segment needs.
+    pub(super) footer_bytes: u64,
+    /// Bytes of sealed segments.
+    pub(super) sealed_bytes: u64,
+}
+
+/// The entries of a segment by log: what its footer says.
+pub(super) type SegmentIndex = BTreeMap<Partition, Run>;
+
+/// The part of a log where a read goes on.
+#[derive(Debug)]
+pub(super) enum Place<'a> {
+    /// In a sealed segment.
+    Sealed(Fence),
+    /// In the newest segment.
+    Tail(&'a Run),
+}
+
+impl Run {
+    /// The index after the last.
+    pub(super) fn end_index(&self) -> u64 {
+        self.first_index.saturating_add(self.slots.len() as u64)
+    }
+
+    /// Appends the entry `index`, which withdraws that one and all later ones.
+    pub(super) fn push(&mut self, index: u64, slot: Slot) {
+        self.withdraw(index);
+        if self.slots.is_empty() {
+            self.first_index = index;
+        }
+        self.slots.push(slot);
+    }
+
+    fn withdraw(&mut self, index: u64) {
+        let keep = index.saturating_sub(self.first_index);
+        self.slots
+            .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+    }
+
+    /// The slots of `first <= i < end`; empty if the run does not hold all of them.
+    pub(super) fn between(&self, first: u64, end: u64) -> &[Slot] {
+        let range = first
+            .checked_sub(self.first_index)
+            .zip(end.checked_sub(self.first_index))
+            .map(|(from, to)| from as usize..to as usize);
+        range
+            .and_then(|range| self.slots.get(range))
+            .unwrap_or_default()
+    }
+}
+
+/// Where in `slots`, the first of index `first_index`, a read begins; their end if after them.
+pub(super) fn start_in(slots: &[Slot], first_index: u64, from: LoadFrom) -> usize {
+    match from {
+        LoadFrom::Index(index) => (index.saturating_sub(first_index) as usize).min(slots.len()),
+        // Of entries with one first offset the last holds it: those before hold no record.
+        LoadFrom::Offset(offset) => slots
+            .partition_point(|slot| slot.first_offset <= offset)
+            .saturating_sub(1),
+        LoadFrom::Time(time) => slots.partition_point(|slot| slot.time < time),
+    }
+}
+
+impl Log {
+    /// The index after the last entry; `None` if the log holds none.
+    fn end_index(&self) -> Option<u64> {
+        match (self.tail.slots.is_empty(), self.fences.last()) {
+            (false, _) => Some(self.tail.end_index()),
+            (true, fence) => fence.map(|fence| fence.end_index),
+        }
+    }
+
+    fn push(&mut self, index: u64, slot: Slot) {
+        if self.end_index().is_some_and(|end| index < end) {
+            self.withdrawals += 1;
+            while self
+                .fences
+                .last()
+                .is_some_and(|fence| fence.first_index >= index)
+            {
+                self.fences.pop();
+            }
+            if let Some(fence) = self.fences.last_mut() {
+                fence.end_index = fence.end_index.min(index);
+            }
+        }
+        self.tail.push(index, slot);
+    }
+
+    /// The part where a read from `from` begins, if the log has anything there.
+    pub(super) fn place(&self, from: LoadFrom) -> Option<Place<'_>> {
+        let tail = self.tail.slots.first();
+        let last_before = |tail_before: bool, sealed_before: usize| {
+            if tail_before {
+                Some(Place::Tail(&self.tail))
+            } else {
+                let fence = sealed_before.checked_sub(1)?;
+                Some(Place::Sealed(self.fences[fence]))
+            }
+        };
+        match from {
+            LoadFrom::Index(index) => {
+                let before = self
+                    .fences
+                    .partition_point(|fence| fence.first_index <= index);
+                let in_tail = tail.is_some() && self.tail.first_index <= index;
+                let place = last_before(in_tail, before)?;
+                (index < place.end_index()).then_some(place)
+            }
+            LoadFrom::Offset(offset) => last_before(
+                tail.is_some_and(|slot| slot.first_offset <= offset),
+                self.fences
+                    .partition_point(|fence| fence.first_offset <= offset),
+            ),
+            LoadFrom::Time(time) => last_before(
+                tail.is_some_and(|slot| slot.time < time),
+                self.fences.partition_point(|fence| fence.first_time < time),
+            )
+            .or_else(|| self.first()),
+        }
+    }
+
+    fn first(&self) -> Option<Place<'_>> {
+        match self.fences.first() {
+            Some(fence) => Some(Place::Sealed(*fence)),
+            None => (!self.tail.slots.is_empty()).then_some(Place::Tail(&self.tail)),
+        }
+    }
+}
+
+impl Place<'_> {
+    fn end_index(&self) -> u64 {
+        match self {
+            Self::Sealed(fence) => fence.end_index,
+            Self::Tail(run) => run.end_index(),
+        }
+    }
+}
+
+impl Index {
+    /// That of an empty first segment.
+    pub(super) fn new() -> Self {
+        Self {
+            logs: BTreeMap::new(),
+            tail_number: 1,
+            footer_bytes: FOOTER_HEADER,
+            sealed_bytes: 0,
+        }
+    }
+
+    /// The log of `partition`, if it has entries.
+    pub(super) fn log(&self, partition: &Partition) -> Option<&Log> {
+        self.logs.get(partition)
+    }
+
+    /// The index that an entry of `partition` must not pass; `None` if any will do.
+    pub(super) fn end_index(&self, partition: &Partition) -> Option<u64> {
+        self.logs.get(partition)?.end_index()
+    }
+
+    /// Appends an entry that stands in the newest segment.
+    pub(super) fn push(&mut self, partition: &Partition, index: u64, slot: Slot) {
+        self.footer_bytes += SLOT_BYTES;
+        if let Some(log) = self.logs.get_mut(partition) {
+            if log.tail.slots.is_empty() {
+                self.footer_bytes += run_bytes(partition);
+            }
+            log.push(index, slot);
+        } else {
+            self.footer_bytes += run_bytes(partition);
+            let mut log = Log::default();
+            log.push(index, slot);
+            self.logs.insert(partition.clone(), log);
+        }
+    }
+
+    /// Seals the newest segment, whose commits end at `end`, and goes on to the next.
+    pub(super) fn seal(&mut self, end: u64) {
+        for log in self.logs.values_mut() {
+            if let Some(first) = log.tail.slots.first() {
+                log.fences.push(Fence {
+                    segment: self.tail_number,
+                    segment_end: end,
+                    first_index: log.tail.first_index,
+                    end_index: log.tail.end_index(),
+                    first_offset: first.first_offset,
+                    first_time: first.time,
+                });
+                log.tail = Run::default();
+            }
+        }
+        self.tail_number += 1;
+        self.footer_bytes = FOOTER_HEADER;
+        self.sealed_bytes += end;
+    }
+
+    /// Writes the footer of the newest segment.
+    pub(super) fn put_footer(&self, block: &mut BlockWriter) {
+        let runs = || {
+            self.logs
+                .iter()
+                .filter(|(_, log)| !log.tail.slots.is_empty())
+        };
+        block.put(&(runs().count() as u32).to_le_bytes());
+        for (partition, log) in runs() {
+            let name = partition.channel.as_str();
+            block.put(&[name.len() as u8]);
+            block.put(name.as_bytes());
+            block.put(&partition.number.to_le_bytes());
+            block.put(&log.tail.first_index.to_le_bytes());
+            block.put(&(log.tail.slots.len() as u32).to_le_bytes());
+            for slot in &log.tail.slots {
+                block.put(&slot.first_offset.to_le_bytes());
+                block.put(&slot.time.0.to_le_bytes());
+                block.put(&slot.position.to_le_bytes());
+                block.put(&slot.data_bytes.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Reads the payload of a footer.
+pub(super) fn read_footer(payload: &[u8]) -> Result<SegmentIndex, &'static str> {
+    let mut fields = Fields(payload);
+    let mut index = SegmentIndex::new();
+    for _ in 0..fields.u32()? {
+        let name = usize::from(fields.u8()?);
+        let name = std::str::from_utf8(fields.take(name)?).map_err(|_| "a name is not UTF-8")?;
+        let partition = Partition::new(&name.into(), fields.u32()?);
+        let first_index = fields.u64()?;
+        let mut run = Run {
+            first_index,
+            slots: Vec::new(),
+        };
+        for _ in 0..fields.u32()? {
+            run.slots.push(Slot {
+                first_offset: fields.u64()?,
+                time: Wall(fields.u64()?),
+                position: fields.u32()?,
+                data_bytes: fields.u32()?,
+            });
+        }
+        index.insert(partition, run);
+    }
+    Ok(index)
+}
+
+/// What an entry adds to the footer, at most.
+pub(super) fn footer_share(partition: &Partition) -> u64 {
+    SLOT_BYTES + run_bytes(partition)
+}
+
+fn run_bytes(partition: &Partition) -> u64 {
+    RUN_BYTES + partition.channel.as_str().len() as u64
+}
+
+/// The slot of an entry whose item begins at `position` of its segment.
+pub(super) fn slot(entry: &LogEntry, position: u64) -> Slot {
+    Slot {
+        first_offset: entry.first_offset,
+        time: entry.time,
+        position: position as u32,
+        data_bytes: entry.data.len() as u32,
+    }
+}

@@ -1,0 +1,409 @@
+//! The bytes of the journal: segment headers, blocks, items. Pure; `FORMAT.md` draws them.
+//!
+//! All numbers are little-endian. A block (a commit or a footer) begins on a page boundary, and
+//! every further page of it begins with a mark of eight bytes. So the first bytes of every page
+//! are the journal's own: whatever a record holds, it can never stand where a block would begin.
+
+use bytes::Bytes;
+
+use crate::types::{ChannelName, EntryKind, Incarnation, JournalItem, LogEntry, Partition, Wall};
+
+/// The version that this program reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The unit in which disks and file systems tear a write.
+pub(super) const PAGE: u64 = 4096;
+/// Bytes of a segment header that mean something, and of a block header.
+pub(super) const HEADER: usize = 64;
+/// Bytes of the mark on every page of a block but the first.
+pub(super) const MARK: usize = 8;
+/// Bytes of an item before its channel name.
+pub(super) const ITEM_HEADER: usize = 16;
+/// Bytes of an entry between the channel name and its data.
+pub(super) const ENTRY_HEADER: usize = 40;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"weft.seg";
+const PAGE_MARK: &[u8; 4] = b"wpag";
+
+/// What stands on the first page of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) version: u32,
+    /// CRC-32 of the identity: a segment of another folder is told from our own.
+    pub(super) identity: u32,
+    pub(super) number: u64,
+    pub(super) life: u64,
+    /// The sequence of its first commit, so that a missing end of the segment before shows.
+    pub(super) first_sequence: u64,
+    /// The header CRC of the commit before that, 0 if there is none.
+    pub(super) previous_crc: u32,
+}
+
+/// What a block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BlockKind {
+    Commit,
+    Footer,
+}
+
+/// What stands at the start of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BlockHeader {
+    pub(super) kind: BlockKind,
+    /// Bytes after this header, marks included, padding not.
+    pub(super) length: u32,
+    pub(super) life: u64,
+    pub(super) sequence: u64,
+    pub(super) previous_crc: u32,
+    pub(super) payload_crc: u32,
+    /// CRC-32 of this header; the next commit repeats it.
+    pub(super) crc: u32,
+}
+
+/// The life number of a segment: no two segments of any folder are likely to share one.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+/// generators, OOPSLA 2014).
+pub(super) fn life(incarnation: Incarnation, number: u64) -> u64 {
+    let mut z = incarnation
+        .0
+        .wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl SegmentHeader {
+    /// The whole first page.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut page = vec![0; PAGE as usize];
+        page[..8].copy_from_slice(SEGMENT_MAGIC);
+        page[8..12].copy_from_slice(&self.version.to_le_bytes());
+        page[12..16].copy_from_slice(&self.identity.to_le_bytes());
+        page[16..24].copy_from_slice(&self.number.to_le_bytes());
+        page[24..32].copy_from_slice(&self.life.to_le_bytes());
+        page[32..40].copy_from_slice(&self.first_sequence.to_le_bytes());
+        page[40..44].copy_from_slice(&self.previous_crc.to_le_bytes());
+        let crc = crc32fast::hash(&page[..60]);
+        page[60..64].copy_from_slice(&crc.to_le_bytes());
+        page
+    }
+
+    /// Reads it, or says what is wrong.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let mut fields = Fields(bytes);
+        if fields.take(8)? != SEGMENT_MAGIC {
+            return Err("it does not begin as a segment does");
+        }
+        let header = Self {
+            version: fields.u32()?,
+            identity: fields.u32()?,
+            number: fields.u64()?,
+            life: fields.u64()?,
+            first_sequence: fields.u64()?,
+            previous_crc: fields.u32()?,
+        };
+        fields.take(16)?;
+        if fields.u32()? != crc32fast::hash(&bytes[..60]) {
+            return Err("the checksum of the segment header does not match");
+        }
+        Ok(header)
+    }
+}
+
+impl BlockHeader {
+    fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..4].copy_from_slice(self.kind.magic());
+        bytes[4..8].copy_from_slice(&self.length.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.life.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.previous_crc.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.payload_crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of a block of this life, or says why there is none.
+    pub(super) fn decode(bytes: &[u8], kind: BlockKind, life: u64) -> Result<Self, &'static str> {
+        let mut fields = Fields(bytes);
+        if fields.take(4)? != kind.magic() {
+            return Err("no commit begins here");
+        }
+        let mut header = Self {
+            kind,
+            length: fields.u32()?,
+            life: fields.u64()?,
+            sequence: fields.u64()?,
+            previous_crc: fields.u32()?,
+            payload_crc: fields.u32()?,
+            crc: 0,
+        };
+        fields.take(28)?;
+        header.crc = fields.u32()?;
+        if header.crc != crc32fast::hash(&bytes[..60]) {
+            return Err("the checksum of the commit header does not match");
+        }
+        if header.life != life {
+            return Err("the commit belongs to another life of the segment");
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the block on disk, in whole pages.
+    pub(super) fn block_bytes(&self) -> u64 {
+        (HEADER as u64 + u64::from(self.length)).next_multiple_of(PAGE)
+    }
+}
+
+impl BlockKind {
+    fn magic(self) -> &'static [u8; 4] {
+        match self {
+            Self::Commit => b"wcom",
+            Self::Footer => b"wfoo",
+        }
+    }
+}
+
+/// Builds one block: payload in, marks set between.
+pub(super) struct BlockWriter {
+    bytes: Vec<u8>,
+}
+
+impl BlockWriter {
+    /// Starts a block in `buffer`, whose contents are dropped.
+    pub(super) fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER, 0);
+        Self { bytes: buffer }
+    }
+
+    /// Where the next byte will stand, from the start of the block.
+    pub(super) fn position(&mut self) -> usize {
+        if self.bytes.len().is_multiple_of(PAGE as usize) {
+            let page = (self.bytes.len() / PAGE as usize) as u32;
+            self.bytes.extend_from_slice(PAGE_MARK);
+            self.bytes.extend_from_slice(&page.to_le_bytes());
+        }
+        self.bytes.len()
+    }
+
+    /// Appends payload.
+    pub(super) fn put(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = PAGE as usize - self.position() % PAGE as usize;
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.bytes.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// Bytes of the block on disk as it stands.
+    pub(super) fn block_bytes(&self) -> u64 {
+        (self.bytes.len() as u64).next_multiple_of(PAGE)
+    }
+
+    /// Puts the header in front and zeros behind; gives the block in whole pages and the CRC of
+    /// its header.
+    pub(super) fn finish(
+        mut self,
+        kind: BlockKind,
+        life: u64,
+        sequence: u64,
+        previous_crc: u32,
+    ) -> (Vec<u8>, u32) {
+        let header = BlockHeader {
+            kind,
+            length: (self.bytes.len() - HEADER) as u32,
+            life,
+            sequence,
+            previous_crc,
+            payload_crc: crc32fast::hash(&self.bytes[HEADER..]),
+            crc: 0,
+        }
+        .encode();
+        self.bytes[..HEADER].copy_from_slice(&header);
+        let bytes = self.bytes.len().next_multiple_of(PAGE as usize);
+        self.bytes.resize(bytes, 0);
+        let mut crc = [0; 4];
+        crc.copy_from_slice(&header[60..]);
+        (self.bytes, u32::from_le_bytes(crc))
+    }
+}
+
+/// The payload without marks. `bytes` were read from `position` (of the segment, or of a block),
+/// where payload stands.
+pub(super) fn without_marks(mut bytes: &[u8], position: u64) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(bytes.len());
+    let mut room = (PAGE - position % PAGE) as usize;
+    while bytes.len() > room {
+        payload.extend_from_slice(&bytes[..room]);
+        bytes = &bytes[bytes.len().min(room + MARK)..];
+        room = PAGE as usize - MARK;
+    }
+    payload.extend_from_slice(bytes);
+    payload
+}
+
+/// How many bytes on disk `payload` bytes take that begin at `position`.
+pub(super) fn with_marks(payload: u64, position: u64) -> u64 {
+    let room = PAGE - position % PAGE;
+    let beyond = payload.saturating_sub(room);
+    payload + beyond.div_ceil(PAGE - MARK as u64) * MARK as u64
+}
+
+/// Where in its block the payload byte `offset` stands.
+pub(super) fn position_in_block(offset: usize) -> u64 {
+    let first = PAGE as usize - HEADER;
+    match offset.checked_sub(first) {
+        None => (HEADER + offset) as u64,
+        Some(beyond) => {
+            let room = PAGE as usize - MARK;
+            PAGE * (1 + (beyond / room) as u64) + (MARK + beyond % room) as u64
+        }
+    }
+}
+
+/// Appends `item`. The channel's name has at most 255 bytes, the data at most `u32::MAX`:
+/// the journal checked both.
+pub(super) fn put_item(block: &mut BlockWriter, item: &JournalItem) {
+    let name = item.partition().channel.as_str();
+    let mut fixed = Vec::with_capacity(ENTRY_HEADER);
+    let nothing = Bytes::new();
+    let (kind, data) = match item {
+        JournalItem::Founding { record, .. } => (1, record),
+        JournalItem::HardState {
+            term, vote, commit, ..
+        } => {
+            for number in [term, vote, commit] {
+                fixed.extend_from_slice(&number.to_le_bytes());
+            }
+            (2, &nothing)
+        }
+        JournalItem::Entry { entry, .. } => {
+            for number in [entry.term, entry.index, entry.first_offset, entry.time.0] {
+                fixed.extend_from_slice(&number.to_le_bytes());
+            }
+            fixed.extend_from_slice(&entry.count.to_le_bytes());
+            fixed.extend_from_slice(&[entry.kind as u8, 0, 0, 0]);
+            (3, &entry.data)
+        }
+    };
+    let mut head = [0; ITEM_HEADER];
+    head[0] = kind;
+    head[1] = name.len() as u8;
+    head[4..8].copy_from_slice(&item.partition().number.to_le_bytes());
+    head[8..12].copy_from_slice(&((fixed.len() + data.len()) as u32).to_le_bytes());
+    let mut crc = crc32fast::Hasher::new();
+    for part in [&head[..12], name.as_bytes(), &fixed, data] {
+        crc.update(part);
+    }
+    head[12..].copy_from_slice(&crc.finalize().to_le_bytes());
+    for part in [&head[..], name.as_bytes(), &fixed, data] {
+        block.put(part);
+    }
+}
+
+/// Bytes of the item in a payload.
+pub(super) fn item_payload_bytes(item: &JournalItem) -> u64 {
+    let body = match item {
+        JournalItem::Founding { record, .. } => record.len(),
+        JournalItem::HardState { .. } => 24,
+        JournalItem::Entry { entry, .. } => ENTRY_HEADER + entry.data.len(),
+    };
+    (ITEM_HEADER + item.partition().channel.as_str().len() + body) as u64
+}
+
+/// Reads the item at the start of `payload` and says how many bytes it took, or what is wrong.
+pub(super) fn read_item(payload: &[u8]) -> Result<(JournalItem, usize), &'static str> {
+    let mut fields = Fields(payload);
+    let head = fields.take(ITEM_HEADER)?;
+    let mut head = Fields(head);
+    let kind = head.u8()?;
+    let name_bytes = usize::from(head.u8()?);
+    head.take(2)?;
+    let number = head.u32()?;
+    let body_bytes = head.u32()? as usize;
+    let crc = head.u32()?;
+    let name = fields.take(name_bytes)?;
+    let body = fields.take(body_bytes)?;
+    let bytes = ITEM_HEADER + name_bytes + body_bytes;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&payload[..12]);
+    hasher.update(&payload[ITEM_HEADER..bytes]);
+    if hasher.finalize() != crc {
+        return Err("the checksum of the item does not match");
+    }
+    let name = std::str::from_utf8(name).map_err(|_| "a channel name is not UTF-8")?;
+    let partition = Partition::new(&ChannelName::from(name), number);
+    let mut body = Fields(body);
+    let item = match kind {
+        1 => JournalItem::Founding {
+            partition,
+            record: Bytes::copy_from_slice(body.0),
+        },
+        2 => JournalItem::HardState {
+            partition,
+            term: body.u64()?,
+            vote: body.u64()?,
+            commit: body.u64()?,
+        },
+        3 => JournalItem::Entry {
+            partition,
+            entry: read_entry(body)?,
+        },
+        _ => return Err("the item is of an unknown kind"),
+    };
+    Ok((item, bytes))
+}
+
+fn read_entry(mut body: Fields<'_>) -> Result<LogEntry, &'static str> {
+    let (term, index) = (body.u64()?, body.u64()?);
+    let (first_offset, time) = (body.u64()?, Wall(body.u64()?));
+    let count = body.u32()?;
+    let kind = match body.u8()? {
+        0 => EntryKind::Blank,
+        1 => EntryKind::Records,
+        _ => return Err("the log entry is of an unknown kind"),
+    };
+    body.take(3)?;
+    Ok(LogEntry {
+        term,
+        index,
+        kind,
+        first_offset,
+        count,
+        time,
+        data: Bytes::copy_from_slice(body.0),
+    })
+}
+
+/// Reads numbers off the front of bytes that may be anything.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, bytes: usize) -> Result<&'a [u8], &'static str> {
+        let (now, later) = self
+            .0
+            .split_at_checked(bytes)
+            .ok_or("it ends before it should")?;
+        self.0 = later;
+        Ok(now)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, &'static str> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, &'static str> {
+        let mut number = [0; 4];
+        number.copy_from_slice(self.take(4)?);
+        Ok(u32::from_le_bytes(number))
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, &'static str> {
+        let mut number = [0; 8];
+        number.copy_from_slice(self.take(8)?);
+        Ok(u64::from_le_bytes(number))
+    }
+}

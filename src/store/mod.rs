@@ -1,0 +1,29 @@
+//! The journal: one log of commits per node, for all its partitions, on one disk.
+//!
+//! [`Journal`] is the one writer, [`Reader`]s read beside it; both see the world only through
+//! [`Disk`], which is this machine's ([`RealDisk`]) or a simulated one ([`SimDisk`]). The room
+//! never knows what an entry's data means, and decides nothing about elections or confirms.
+//! `FORMAT.md` draws the bytes.
+
+mod disk;
+mod error;
+mod identity;
+mod index;
+mod journal;
+mod layout;
+mod reader;
+mod real;
+mod recovery;
+mod segment;
+mod simulated;
+mod spare;
+
+pub use disk::{Disk, DiskFile};
+pub use error::StoreError;
+pub use identity::Identity;
+pub use journal::{Journal, Settings, commit_bytes_max, item_bytes};
+pub use layout::FORMAT_VERSION;
+pub use reader::Reader;
+pub use real::{RealDisk, RealFile, RealLock};
+pub use recovery::Visit;
+pub use simulated::{SimCounts, SimDisk, SimFile, SimLock};

@@ -1,0 +1,305 @@
+//! What happens to a journal when it is opened: read everything, tell a torn end from damage in
+//! the middle, cut the one, refuse the other.
+
+use crate::types::{Incarnation, JournalItem};
+
+use super::index::{Index, slot};
+use super::layout::{
+    BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, life, position_in_block, read_item,
+};
+use super::segment::{Tail, Window, segment_name};
+use super::{Disk, DiskFile, FORMAT_VERSION, StoreError};
+
+/// Takes one item of the journal; an error ends the opening with [`StoreError::Rejected`].
+pub type Visit<'a> = &'a mut dyn FnMut(JournalItem) -> Result<(), String>;
+
+/// The journal as it was found.
+pub(super) struct Recovered<F> {
+    pub(super) index: Index,
+    pub(super) tail: Tail<F>,
+    /// The sequence of the next commit.
+    pub(super) sequence: u64,
+    /// The header CRC of the last commit.
+    pub(super) previous_crc: u32,
+}
+
+/// How far a chain of commits has been followed.
+struct Chain {
+    sequence: u64,
+    previous_crc: u32,
+    position: u64,
+    /// Where the last commit begins, if it is of this segment.
+    last: Option<u64>,
+}
+
+/// Reads the segments 1 to `count` of the folder of `identity` and visits every item in order.
+/// Memory is bounded by the largest commit.
+pub(super) fn recover<D: Disk>(
+    disk: &D,
+    incarnation: Incarnation,
+    identity: u32,
+    count: u64,
+    visit: Visit<'_>,
+) -> Result<Recovered<D::File>, StoreError> {
+    let mut index = Index::new();
+    let mut chain = Chain {
+        sequence: 1,
+        previous_crc: 0,
+        position: PAGE,
+        last: None,
+    };
+    let mut number = 1;
+    let (mut file, mut header) = open_segment(disk, incarnation, identity, number)?;
+    check_chain(disk, &header, &chain, "begin with the first commit")?;
+    loop {
+        let path = disk.path(&segment_name(number));
+        let mut window = Window::new(&file, &path);
+        let file_bytes = window.file_bytes()?;
+        if file_bytes > u64::from(u32::MAX) {
+            return Err(StoreError::damaged(path, 0, "it is longer than 4 GiB"));
+        }
+        if number == count {
+            let stop = follow(
+                &mut window,
+                &header,
+                file_bytes,
+                None,
+                &mut chain,
+                &mut index,
+                visit,
+            )?;
+            let dirty = torn_pages(&mut window, &header, file_bytes, &chain, stop)?;
+            settle(&mut window, &file, &chain, &dirty)?;
+            break;
+        }
+        let next = open_segment(disk, incarnation, identity, number + 1)?;
+        let until = Some(next.1.first_sequence);
+        let stop = follow(
+            &mut window,
+            &header,
+            file_bytes,
+            until,
+            &mut chain,
+            &mut index,
+            visit,
+        )?;
+        if chain.sequence < next.1.first_sequence {
+            return Err(StoreError::damaged(path, chain.position, stop));
+        }
+        check_chain(disk, &next.1, &chain, "continue the segment before it")?;
+        index.seal(chain.position);
+        chain.position = PAGE;
+        chain.last = None;
+        number += 1;
+        (file, header) = next;
+    }
+    // A rename may be visible and not yet durable.
+    disk.sync_dir()
+        .map_err(|error| StoreError::disk("cannot sync", disk.path(""), &error))?;
+    Ok(Recovered {
+        index,
+        tail: Tail {
+            name: segment_name(number),
+            file,
+            life: header.life,
+            position: chain.position,
+        },
+        sequence: chain.sequence,
+        previous_crc: chain.previous_crc,
+    })
+}
+
+/// Whether the segment holds anything but its header.
+pub(super) fn holds_commits<D: Disk>(disk: &D, name: &str) -> Result<bool, StoreError> {
+    let path = disk.path(name);
+    let file = disk
+        .open(name)
+        .map_err(|error| StoreError::disk("cannot open", path.clone(), &error))?;
+    let mut window = Window::new(&file, &path);
+    let mut position = PAGE;
+    while position < window.file_bytes()? {
+        if window
+            .read(position, PAGE as usize)?
+            .iter()
+            .any(|byte| *byte != 0)
+        {
+            return Ok(true);
+        }
+        position += PAGE;
+    }
+    Ok(false)
+}
+
+fn open_segment<D: Disk>(
+    disk: &D,
+    incarnation: Incarnation,
+    identity: u32,
+    number: u64,
+) -> Result<(D::File, SegmentHeader), StoreError> {
+    let name = segment_name(number);
+    let path = disk.path(&name);
+    let file = disk
+        .open(&name)
+        .map_err(|error| StoreError::disk("cannot open", path.clone(), &error))?;
+    let mut window = Window::exact(&file, &path);
+    let header = SegmentHeader::decode(window.read(0, HEADER)?)
+        .map_err(|reason| StoreError::damaged(path.clone(), 0, reason))?;
+    if header.version != FORMAT_VERSION {
+        return Err(StoreError::FormatVersion {
+            file: path,
+            found: header.version,
+            known: FORMAT_VERSION,
+        });
+    }
+    if header.identity != identity || header.life != life(incarnation, number) {
+        let reason = "it belongs to another data folder";
+        return Err(StoreError::damaged(path, 0, reason));
+    }
+    if header.number != number {
+        let reason = format!("it is segment {}, by its header", header.number);
+        return Err(StoreError::damaged(path, 0, reason));
+    }
+    Ok((file, header))
+}
+
+fn check_chain<D: Disk>(
+    disk: &D,
+    header: &SegmentHeader,
+    chain: &Chain,
+    what: &str,
+) -> Result<(), StoreError> {
+    if (header.first_sequence, header.previous_crc) == (chain.sequence, chain.previous_crc) {
+        return Ok(());
+    }
+    let path = disk.path(&segment_name(header.number));
+    let reason = format!(
+        "it does not {what}: it expects commit {} (after {:08x}), the journal is at {} ({:08x})",
+        header.first_sequence, header.previous_crc, chain.sequence, chain.previous_crc
+    );
+    Err(StoreError::damaged(path, 0, reason))
+}
+
+/// Follows the commits of a segment from `chain` on, up to the sequence `until`, and says why it
+/// stopped.
+fn follow<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    header: &SegmentHeader,
+    file_bytes: u64,
+    until: Option<u64>,
+    chain: &mut Chain,
+    index: &mut Index,
+    visit: Visit<'_>,
+) -> Result<&'static str, StoreError> {
+    while until.is_none_or(|until| chain.sequence < until) {
+        let position = chain.position;
+        let block = window.block(position, BlockKind::Commit, header.life, file_bytes)?;
+        let (commit, payload) = match block {
+            Ok(block) => block,
+            Err(reason) => return Ok(reason),
+        };
+        if commit.sequence != chain.sequence || commit.previous_crc != chain.previous_crc {
+            return Ok("a commit that does not follow the one before it");
+        }
+        take_items(window.path, position, &payload, index, visit)?;
+        chain.sequence += 1;
+        chain.previous_crc = commit.crc;
+        chain.last = Some(position);
+        chain.position += commit.block_bytes();
+    }
+    Ok("more commits than there should be")
+}
+
+/// Decodes a sound commit, remembers where its entries are, and hands its items on.
+fn take_items(
+    path: &str,
+    position: u64,
+    payload: &[u8],
+    index: &mut Index,
+    visit: Visit<'_>,
+) -> Result<(), StoreError> {
+    let mut offset = 0;
+    while offset < payload.len() {
+        let stands = position + position_in_block(offset);
+        let (item, bytes) = read_item(&payload[offset..])
+            .map_err(|reason| StoreError::damaged(path.to_owned(), stands, reason))?;
+        offset += bytes;
+        if let JournalItem::Entry { partition, entry } = &item {
+            if let Some(end) = index.end_index(partition).filter(|end| entry.index > *end) {
+                let reason = format!(
+                    "entry {} of {partition} does not follow: the log ends before {end}",
+                    entry.index
+                );
+                return Err(StoreError::damaged(path.to_owned(), stands, reason));
+            }
+            index.push(partition, entry.index, slot(entry, stands));
+        }
+        visit(item).map_err(|reason| StoreError::Rejected {
+            file: path.to_owned(),
+            position,
+            reason,
+        })?;
+    }
+    Ok(())
+}
+
+/// The pages after the last sound commit that are not zero: what an interrupted write left, to be
+/// cut. A commit of a higher sequence among them is proof that the one missing here was synced
+/// once, for it was written only after that; then this is damage.
+fn torn_pages<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    header: &SegmentHeader,
+    file_bytes: u64,
+    chain: &Chain,
+    stop: &str,
+) -> Result<Vec<u64>, StoreError> {
+    let mut dirty = Vec::new();
+    let mut position = chain.position;
+    while position < file_bytes {
+        let page = window.read(position, PAGE as usize)?;
+        if let Ok(later) = BlockHeader::decode(page, BlockKind::Commit, header.life)
+            && later.sequence > chain.sequence
+        {
+            let reason = format!(
+                "commit {} cannot be read ({stop}), though commit {} after it can",
+                chain.sequence, later.sequence
+            );
+            return Err(StoreError::damaged(
+                window.path.to_owned(),
+                chain.position,
+                reason,
+            ));
+        }
+        if page.iter().any(|byte| *byte != 0) {
+            dirty.push(position);
+        }
+        position += PAGE;
+    }
+    Ok(dirty)
+}
+
+/// Puts zeros over `dirty`, and makes durable what was read. After `kill -9` the last commit may
+/// be in the system's cache and not on the disk; after a failed sync the cache may even call it
+/// clean, so that another sync would do nothing. Hence it is written once more, with the same
+/// bytes. Earlier ones were synced before it was written.
+fn settle<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    file: &F,
+    chain: &Chain,
+    dirty: &[u64],
+) -> Result<(), StoreError> {
+    let failed = |action, path: &str| {
+        let path = path.to_owned();
+        move |error| StoreError::disk(action, path, &error)
+    };
+    let path = window.path;
+    for position in dirty {
+        file.write_at(&[0; PAGE as usize], *position)
+            .map_err(failed("cannot cut the torn end of", path))?;
+    }
+    if let Some(last) = chain.last {
+        let commit = window.read(last, (chain.position - last) as usize)?;
+        file.write_at(commit, last)
+            .map_err(failed("cannot write", path))?;
+    }
+    file.sync().map_err(failed("cannot sync", path))
+}

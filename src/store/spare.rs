@@ -1,0 +1,51 @@
+//! The spare: one segment's worth of zeros, written ahead of time, because a sync into space the
+//! file system has already given costs about half of one that must also give space.
+
+use super::{Disk, DiskFile, StoreError};
+
+/// A spare in the making.
+pub(super) const SPARE_TEMPORARY: &str = "spare.tmp";
+/// A spare that is durable and all zeros.
+pub(super) const SPARE: &str = "spare";
+
+/// Zeros per write.
+const WRITE: usize = 256 << 10;
+/// Zeros per sync: a commit that waits behind one waits for no more than this.
+const SYNC: u64 = 4 << 20;
+
+/// Where the spare is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Spare {
+    /// There is none.
+    #[default]
+    Absent,
+    /// Somebody is writing it.
+    Making,
+    /// It waits to be taken.
+    Ready,
+}
+
+/// Writes a spare of `bytes`, durable under its name.
+pub(super) fn make<D: Disk>(disk: &D, bytes: u64) -> Result<(), StoreError> {
+    let failed = |action| {
+        let path = disk.path(SPARE_TEMPORARY);
+        move |error| StoreError::disk(action, path, &error)
+    };
+    let file = disk
+        .create(SPARE_TEMPORARY)
+        .map_err(failed("cannot make"))?;
+    let zeros = vec![0; WRITE];
+    let mut position = 0;
+    while position < bytes {
+        let now = (bytes - position).min(WRITE as u64);
+        file.write_at(&zeros[..now as usize], position)
+            .map_err(failed("cannot write"))?;
+        position += now;
+        if position == bytes || position.is_multiple_of(SYNC) {
+            file.sync().map_err(failed("cannot sync"))?;
+        }
+    }
+    disk.rename(SPARE_TEMPORARY, SPARE)
+        .map_err(failed("cannot rename"))?;
+    disk.sync_dir().map_err(failed("cannot sync the folder of"))
+}

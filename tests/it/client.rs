@@ -1,0 +1,622 @@
+//! The client against a node that does exactly what the test says: a real ROUTER, driven by hand.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use weft::client::{
+    Address, Client, ClientError, ConnectOptions, Item, Level, Outcomes, PublishError, Publisher,
+    PublisherOptions, Receipt, Start, Subscription, Wanted,
+};
+use weft::topology::PublicKey;
+use weft::types::{Record, Span, Wall};
+use weft::wire::client::{
+    ConfirmLevel, Confirmed, Deliver, From, Message, NodeEndpoints, Publish, Refuse, Reply,
+    Request, Run, Stamped, Subscribe, Welcome,
+};
+use weft::wire::records::{RawRecords, encode_record};
+use weft::wire::{Code, decode_request, encode_reply};
+
+/// Longer than anything the client may take, so that only a hang runs into it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node played by the test.
+struct Played {
+    router: zmq::Socket,
+    name: &'static str,
+    endpoint: String,
+    client: Vec<u8>,
+    peers: Vec<NodeEndpoints>,
+}
+
+impl Played {
+    fn new(context: &zmq::Context, name: &'static str) -> Self {
+        let router = context.socket(zmq::ROUTER).expect("a socket");
+        router.set_linger(0).expect("linger");
+        router
+            .set_rcvtimeo(PATIENCE.as_millis() as i32)
+            .expect("a timeout");
+        router.bind("tcp://127.0.0.1:*").expect("bound");
+        let endpoint = router.get_last_endpoint().expect("its endpoint");
+        Self {
+            router,
+            name,
+            endpoint: endpoint.expect("is text"),
+            client: Vec::new(),
+            peers: Vec::new(),
+        }
+    }
+
+    fn address(&self) -> Address {
+        Address::open(self.endpoint.clone())
+    }
+
+    /// The next request; a `hello` is answered and counts as none.
+    fn next(&mut self) -> Message<Request> {
+        loop {
+            let message = self.next_raw();
+            match message.header {
+                Request::Hello(_) => self.welcome(),
+                _ => return message,
+            }
+        }
+    }
+
+    fn next_raw(&mut self) -> Message<Request> {
+        let mut frames = self.router.recv_multipart(0).expect("a request in time");
+        let frame = Bytes::from(frames.pop().expect("a frame"));
+        self.client = frames.swap_remove(0);
+        decode_request(&frame).expect("the client speaks the protocol")
+    }
+
+    fn next_publish(&mut self) -> (Publish, usize) {
+        let message = self.next();
+        match message.header {
+            Request::Publish(publish) => (publish, RawRecords::new(&message.records).count()),
+            other => panic!("{other:?} instead of a publish"),
+        }
+    }
+
+    fn next_subscribe(&mut self) -> Subscribe {
+        match self.next().header {
+            Request::Subscribe(subscribe) => subscribe,
+            other => panic!("{other:?} instead of a subscribe"),
+        }
+    }
+
+    fn welcome(&self) {
+        self.reply(&Reply::Welcome(Welcome {
+            version: 1,
+            fabric: "test".to_owned(),
+            node: self.name.to_owned(),
+            frame_max: 1 << 20,
+            window: 1 << 16,
+            nodes: self.peers.clone(),
+            ..Welcome::default()
+        }));
+    }
+
+    fn confirm(&self, publish: &Publish, runs: &[(u64, u32, u64, u64)]) {
+        self.reply(&Reply::Confirm(Confirmed {
+            id: publish.id,
+            channel: "orders".to_owned(),
+            runs: runs
+                .iter()
+                .map(|&(record, partition, offset, count)| Run {
+                    record,
+                    partition,
+                    offset,
+                    count,
+                })
+                .collect(),
+            repeated: false,
+        }));
+    }
+
+    fn refuse(&self, id: Option<u64>, code: Code, retry_after_ms: Option<u64>) {
+        self.reply(&Reply::Refuse(Refuse {
+            retry_after_ms,
+            ..code.refuse(id, "as the test says")
+        }));
+    }
+
+    fn deliver(&self, id: u64, offset: u64, bodies: &[&str]) {
+        let mut records = Vec::new();
+        for body in bodies {
+            encode_record(&record("orders.eu", None, body), &mut records);
+        }
+        let count = bodies.len() as u64;
+        let header = Reply::Deliver(Deliver {
+            id,
+            channel: "orders".to_owned(),
+            partition: Some(3),
+            runs: vec![Stamped {
+                offset,
+                count,
+                time: Wall(1),
+            }],
+            next: Some(offset + count),
+            count,
+            ..Deliver::default()
+        });
+        self.send(encode_reply(&header, &records));
+    }
+
+    fn reply(&self, reply: &Reply) {
+        self.send(encode_reply(reply, &[]));
+    }
+
+    fn send(&self, frame: Bytes) {
+        let frames = [self.client.as_slice(), &frame];
+        self.router.send_multipart(frames, 0).expect("sent");
+    }
+}
+
+fn record(subject: &str, key: Option<&str>, body: &str) -> Record {
+    Record {
+        subject: subject.to_owned(),
+        key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        ..Record::default()
+    }
+}
+
+/// Connects while the test plays the first node's part.
+fn connect(first: &mut Played, more: &[&Played]) -> Client {
+    let mut addresses = vec![first.address()];
+    addresses.extend(more.iter().map(|node| node.address()));
+    connect_with(first, ConnectOptions::new(addresses))
+}
+
+fn connect_with(first: &mut Played, options: ConnectOptions) -> Client {
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Client::connect(options));
+        assert!(matches!(first.next_raw().header, Request::Hello(_)));
+        first.welcome();
+        client.join().expect("no panic").expect("connected")
+    })
+}
+
+fn publisher(client: &Client) -> (Publisher, Outcomes) {
+    client
+        .publisher(PublisherOptions::default())
+        .expect("a publisher")
+}
+
+fn stored(outcomes: &mut Outcomes) -> String {
+    match outcomes.next_within(PATIENCE).expect("an outcome in time") {
+        Ok(Receipt::Stored { id, .. }) => id.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_gathers_while_a_frame_is_in_flight_travels_as_one() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "0"))
+        .expect("taken");
+    let (first, count) = node.next_publish();
+    assert_eq!((count, first.sequence, first.count), (1, Some(1), Some(1)));
+    for number in 1..=100 {
+        let body = number.to_string();
+        publisher
+            .send(&record("orders.eu", None, &body))
+            .expect("taken");
+    }
+    node.confirm(&first, &[(0, 2, 41, 1)]);
+    let (second, count) = node.next_publish();
+    assert_eq!((count, second.sequence), (100, Some(2)));
+    assert_eq!(second.producer, first.producer);
+    node.confirm(&second, &[(0, 2, 42, 60), (60, 1, 0, 40)]);
+
+    assert_eq!(stored(&mut outcomes), "orders/2/41");
+    assert_eq!(stored(&mut outcomes), "orders/2/42");
+    let rest: Vec<String> = (0..99).map(|_| stored(&mut outcomes)).collect();
+    assert_eq!(rest[98], "orders/1/39");
+    drop(publisher);
+    assert!(outcomes.next().is_none(), "all is told");
+}
+
+#[test]
+fn a_busy_node_is_tried_again_after_its_hint_under_the_same_sequence() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = node.next_publish();
+    let refused = Instant::now();
+    node.refuse(first.id, Code::Busy, Some(120));
+    let (again, _) = node.next_publish();
+    assert!(refused.elapsed() >= Duration::from_millis(120));
+    assert_eq!(again.sequence, first.sequence);
+    assert_eq!(again.producer, first.producer);
+    node.confirm(&again, &[(0, 0, 7, 1)]);
+    assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
+#[test]
+fn partitions_are_refused_apart_and_outcomes_keep_the_order_of_records() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "warm"))
+        .expect("taken");
+    let (first, _) = node.next_publish();
+    for body in ["0", "1", "2"] {
+        publisher
+            .send(&record("orders.eu", Some(body), body))
+            .expect("taken");
+    }
+    node.confirm(&first, &[(0, 0, 0, 1)]);
+    stored(&mut outcomes);
+
+    let (publish, count) = node.next_publish();
+    assert_eq!(count, 3);
+    node.confirm(&publish, &[(0, 1, 5, 1), (2, 1, 6, 1)]);
+    node.reply(&Reply::Refuse(Refuse {
+        partition: Some(2),
+        records: vec![1],
+        ..Code::NoLeader.refuse(publish.id, "as the test says")
+    }));
+    let (again, count) = node.next_publish();
+    assert_eq!((again.sequence, count), (publish.sequence, 3));
+    node.confirm(&again, &[(0, 1, 5, 1), (1, 2, 0, 1), (2, 1, 6, 1)]);
+    let ids: Vec<String> = (0..3).map(|_| stored(&mut outcomes)).collect();
+    assert_eq!(ids, ["orders/1/5", "orders/2/0", "orders/1/6"]);
+}
+
+#[test]
+fn a_refused_record_takes_no_other_record_of_its_frame_along() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "warm"))
+        .expect("taken");
+    let (first, _) = node.next_publish();
+    for body in ["0", "1", "bad", "3"] {
+        publisher
+            .send(&record("orders.eu", None, body))
+            .expect("taken");
+    }
+    node.confirm(&first, &[(0, 0, 0, 1)]);
+    stored(&mut outcomes);
+
+    let mut seen = Vec::new();
+    let mut offset = 1;
+    while seen.len() < 4 {
+        let message = node.next();
+        let Request::Publish(publish) = message.header else {
+            panic!("{:?} instead of a publish", message.header);
+        };
+        let raw: Vec<_> = RawRecords::new(&message.records)
+            .map(|record| record.expect("well-formed").body.to_vec())
+            .collect();
+        let count = raw.len() as u64;
+        if raw.iter().any(|body| body == b"bad") {
+            node.refuse(publish.id, Code::TooLarge, None);
+            if count > 1 {
+                continue;
+            }
+        } else {
+            node.confirm(&publish, &[(0, 0, offset, count)]);
+            offset += count;
+        }
+        seen.extend(raw);
+    }
+    assert_eq!(stored(&mut outcomes), "orders/0/1");
+    assert_eq!(stored(&mut outcomes), "orders/0/2");
+    match outcomes.next() {
+        Some(Err(PublishError::Refused(refusal))) => assert_eq!(refusal.name, "too_large"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(stored(&mut outcomes), "orders/0/3");
+}
+
+#[test]
+fn a_lost_node_means_the_same_sequence_at_the_next_one() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    // The client is told of b by a's welcome alone.
+    a.peers = vec![NodeEndpoints {
+        name: "b".to_owned(),
+        endpoints: vec![b.endpoint.clone()],
+        public_key: None,
+    }];
+    let client = connect(&mut a, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = a.next_publish();
+    drop(a);
+    let (again, _) = b.next_publish();
+    assert_eq!(again.sequence, first.sequence);
+    assert_eq!(again.producer, first.producer);
+    b.confirm(&again, &[(0, 0, 7, 1)]);
+    assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
+#[test]
+fn a_node_that_hangs_is_left_like_one_that_is_lost() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    let client = connect(&mut a, &[&b]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = a.next_publish();
+    // From here on a's socket stays open and says nothing.
+    let (again, _) = b.next_publish();
+    assert_eq!(again.sequence, first.sequence);
+    b.confirm(&again, &[(0, 0, 7, 1)]);
+    assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
+#[test]
+fn a_stopping_node_is_left_at_once() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    let client = connect(&mut a, &[&b]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = a.next_publish();
+    a.refuse(first.id, Code::Stopping, None);
+    let (again, _) = b.next_publish();
+    assert_eq!(again.sequence, first.sequence);
+    b.confirm(&again, &[(0, 0, 7, 1)]);
+    assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
+#[test]
+fn a_channel_without_confirms_is_published_to_without_one() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("ticks.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = node.next_publish();
+    assert_eq!(first.confirm, Some(ConfirmLevel::Quorum));
+    node.refuse(first.id, Code::ConfirmNotOffered, None);
+    let (again, _) = node.next_publish();
+    assert_eq!(again.confirm, Some(ConfirmLevel::None));
+    let early = outcomes.next_within(Duration::from_millis(50));
+    assert!(
+        early.is_err(),
+        "the node was not yet heard after it: {early:?}"
+    );
+    assert!(matches!(node.next_raw().header, Request::Hello(_)));
+    node.welcome();
+    assert_eq!(outcomes.next(), Some(Ok(Receipt::Taken)));
+}
+
+#[test]
+fn at_the_end_of_its_time_a_record_is_refused_or_unknown_but_never_guessed() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let options = || PublisherOptions {
+        level: Level::Quorum,
+        timeout: Span::from_millis(400),
+        ..PublisherOptions::default()
+    };
+    let (publisher, mut outcomes) = client.publisher(options()).expect("a publisher");
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = node.next_publish();
+    node.refuse(first.id, Code::NoQuorum, Some(10_000));
+    match outcomes.next() {
+        Some(Err(PublishError::Refused(refusal))) => assert_eq!(refusal.name, "no_quorum"),
+        other => panic!("{other:?}"),
+    }
+
+    let (publisher, mut outcomes) = client.publisher(options()).expect("a publisher");
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    node.next_publish();
+    let outcome = outcomes.next();
+    assert!(
+        matches!(outcome, Some(Err(PublishError::Unknown(_)))),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn the_window_holds_send_back_until_outcomes_are_taken() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let options = PublisherOptions {
+        window_records: 2,
+        ..PublisherOptions::default()
+    };
+    let (publisher, mut outcomes) = client.publisher(options).expect("a publisher");
+    let (done, finished) = std::sync::mpsc::channel();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..3 {
+            publisher
+                .send(&record("orders.eu", None, "x"))
+                .expect("taken");
+        }
+        done.send(()).expect("the test listens");
+    });
+    let (first, count) = node.next_publish();
+    node.confirm(&first, &[(0, 0, 0, count as u64)]);
+    if count == 1 {
+        let (second, _) = node.next_publish();
+        node.confirm(&second, &[(0, 0, 1, 1)]);
+    }
+    let held = finished.recv_timeout(Duration::from_millis(50));
+    assert!(held.is_err(), "two outcomes are not taken yet");
+    stored(&mut outcomes);
+    finished.recv_timeout(PATIENCE).expect("the third is taken");
+    sender.join().expect("no panic");
+}
+
+fn subscribe(client: &Client, node: &mut Played, start: Start) -> (Subscription, Subscribe) {
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| client.subscribe(Wanted::new("orders.#", start)));
+        let request = node.next_subscribe();
+        node.reply(&Reply::Deliver(Deliver {
+            id: request.id,
+            ..Deliver::default()
+        }));
+        let subscription = asked.join().expect("no panic").expect("subscribed");
+        (subscription, request)
+    })
+}
+
+fn body(subscription: &mut Subscription) -> String {
+    match subscription.next_within(PATIENCE).expect("an item in time") {
+        Item::Record(delivered) => String::from_utf8_lossy(&delivered.record.body).into_owned(),
+        gap => panic!("{gap:?}"),
+    }
+}
+
+#[test]
+fn a_subscription_resumes_at_the_next_node_without_gap_or_repeat() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    let client = connect(&mut a, &[&b]);
+    let (mut subscription, request) = subscribe(&client, &mut a, Start::Start);
+    assert_eq!(request.from, Some(From::Start));
+    assert_eq!(request.credit, Some(1 << 16), "the node's window");
+    a.deliver(request.id, 10, &["10", "11"]);
+    assert_eq!(body(&mut subscription), "10");
+    assert_eq!(body(&mut subscription), "11");
+    drop(a);
+
+    let again = b.next_subscribe();
+    assert_eq!(again.id, request.id);
+    let offsets = [("orders/3".to_owned(), 12)].into();
+    assert_eq!(again.from, Some(From::Offsets(offsets)));
+    b.deliver(again.id, 11, &["11", "12"]);
+    assert_eq!(body(&mut subscription), "12");
+}
+
+#[test]
+fn taken_records_return_their_bytes() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (mut subscription, request) = subscribe(&client, &mut node, Start::Start);
+    node.deliver(request.id, 0, &["0", "1"]);
+    body(&mut subscription);
+    body(&mut subscription);
+    let mut sent = Vec::new();
+    for text in ["0", "1"] {
+        encode_record(&record("orders.eu", None, text), &mut sent);
+    }
+    match node.next().header {
+        Request::Credit(credit) => {
+            assert_eq!((credit.id, credit.bytes), (request.id, sent.len() as u64));
+        }
+        other => panic!("{other:?} instead of credit"),
+    }
+}
+
+#[test]
+fn silence_repeats_the_subscription() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (_subscription, request) = subscribe(&client, &mut node, Start::End);
+    assert_eq!(node.next_subscribe(), request);
+}
+
+#[test]
+fn a_refused_subscription_says_why() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| client.subscribe(Wanted::new("nothing.#", Start::End)));
+        let request = node.next_subscribe();
+        node.refuse(Some(request.id), Code::NoChannel, None);
+        match asked.join().expect("no panic") {
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.name, "no_channel"),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+fn unreachable(address: Address) -> String {
+    let options = ConnectOptions {
+        timeout: Span::from_millis(2_500),
+        ..ConnectOptions::new(vec![address])
+    };
+    match Client::connect(options) {
+        Err(error @ ClientError::Unreachable { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_endpoint_nobody_listens_at_is_named() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let endpoint = format!("tcp://127.0.0.1:{port}");
+    let error = unreachable(Address::open(endpoint.clone()));
+    assert!(
+        error.contains(&endpoint) && error.contains("nothing listens"),
+        "{error}"
+    );
+
+    let error = unreachable(Address::open("ipc:///nonexistent/weft"));
+    assert!(error.contains("nothing listens"), "{error}");
+    let error = unreachable(Address::open("carrier-pigeon://roof"));
+    assert!(error.contains("carrier-pigeon://roof"), "{error}");
+}
+
+#[test]
+fn a_server_that_never_says_welcome_is_named() {
+    let context = zmq::Context::new();
+    let node = Played::new(&context, "a");
+    let error = unreachable(node.address());
+    assert!(error.contains("no answer to hello"), "{error}");
+}
+
+#[test]
+fn curve_that_does_not_fit_is_named() {
+    let context = zmq::Context::new();
+    let pair = zmq::CurveKeyPair::new().expect("a pair");
+    let other = zmq::CurveKeyPair::new().expect("a pair");
+    let router = context.socket(zmq::ROUTER).expect("a socket");
+    router.set_curve_server(true).expect("curve");
+    router.set_curve_secretkey(&pair.secret_key).expect("a key");
+    router.bind("tcp://127.0.0.1:*").expect("bound");
+    let endpoint = router.get_last_endpoint().expect("one").expect("text");
+
+    let error = unreachable(Address::open(endpoint.clone()));
+    assert!(error.contains("--server-key"), "{error}");
+    let key = zmq::z85_encode(&other.public_key).expect("z85");
+    let error = unreachable(Address {
+        endpoint,
+        server_key: Some(PublicKey::parse(&key).expect("a key")),
+    });
+    assert!(
+        error.contains("CURVE") || error.contains("wrong server key"),
+        "{error}"
+    );
+}
