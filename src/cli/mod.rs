@@ -4,11 +4,17 @@
 //! all is well, 1 if something is not healthy or the user can mend it, 2 if Weft itself failed.
 
 mod check;
+mod connect;
 mod failure;
+mod health;
 mod keys;
 mod options;
 mod plan;
+mod publish;
+mod status;
+mod subscribe;
 mod table;
+mod up;
 
 use std::process::ExitCode;
 
@@ -27,6 +33,16 @@ struct Cli {
 /// Every command; the order is that of `weft --help`.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start every node of a topology on this machine, and restart those that die
+    Up(up::Args),
+    /// Publish records, and tell where each one is stored
+    #[command(visible_alias = "pub")]
+    Publish(publish::Args),
+    /// Print the records of a pattern, from any position on
+    #[command(visible_alias = "sub")]
+    Subscribe(subscribe::Args),
+    /// Show nodes, links, partitions, clients and disks; exit 1 if anything is not healthy
+    Status(status::Args),
     /// Find every problem of topology files, each with its line
     Check(check::Args),
     /// Show every socket and every copy that a topology leads to
@@ -46,6 +62,10 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Up(args) => up::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Subscribe(args) => subscribe::run(args),
+        Command::Status(args) => status::run(args),
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Keys(args) => keys::run(args),

@@ -220,9 +220,6 @@ impl Reader {
     }
 
     fn handle_signals(&mut self, channel: ChannelName, deliver: &Deliver, records: Bytes) {
-        if deliver.count == 0 {
-            return;
-        }
         if let Some(sequence) = deliver.sequence {
             let expected = self.signals.get(&channel).copied().unwrap_or(sequence);
             if sequence > expected {
@@ -233,6 +230,9 @@ impl Reader {
             }
             self.signals
                 .insert(channel.clone(), sequence + deliver.count);
+        }
+        if deliver.count == 0 {
+            return;
         }
         let batch = Batch {
             channel,

@@ -1,6 +1,5 @@
 //! Everything that is tested from the outside, in one binary.
 
-mod cli;
 mod client;
 mod crash;
 mod journal_kit;

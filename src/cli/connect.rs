@@ -1,0 +1,128 @@
+//! What the client commands share: a connection, a log for people, an ear for Ctrl-C.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use std::thread;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use super::options::{Resolved, Server, Target};
+use crate::client::{Address, Client, ClientError, ConnectOptions, Refusal};
+use crate::types::Span;
+use crate::wire::Code;
+
+/// Connects to the first node of the target that answers. What becomes of the connection later is
+/// told on stderr.
+pub(crate) fn connect(target: &Target) -> Result<Client, Failure> {
+    log_to_stderr();
+    let resolved = target.resolve()?;
+    let servers = resolved.servers.iter();
+    let options = ConnectOptions {
+        identity: resolved.identity.clone(),
+        name: format!("weft {}", env!("CARGO_PKG_VERSION")),
+        ..ConnectOptions::new(servers.map(address).collect())
+    };
+    Client::connect(options).map_err(unreachable)
+}
+
+/// Connects to exactly this node, or says soon why not.
+pub(crate) fn connect_to(server: &Server, resolved: &Resolved) -> Result<Client, ClientError> {
+    Client::connect(ConnectOptions {
+        identity: resolved.identity.clone(),
+        follow: false,
+        timeout: Span::from_millis(2_500),
+        name: format!("weft {}", env!("CARGO_PKG_VERSION")),
+        ..ConnectOptions::new(vec![address(server)])
+    })
+}
+
+/// Sends the log to stderr: warnings, or what `WEFT_LOG` asks for.
+pub(crate) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Set already: then it goes to stderr already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .without_time()
+        .try_init();
+}
+
+/// Runs `action` on a thread of its own when the process is interrupted or asked to end.
+pub(crate) fn on_interrupt(action: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::internal(format!("cannot wait for signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let (mut interrupt, mut terminate) = {
+        let _guard = runtime.enter();
+        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        (interrupt, signal(SignalKind::terminate()).map_err(failed)?)
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(poll_fn(|context| {
+                let interrupted = interrupt.poll_recv(context);
+                match interrupted.is_ready() || terminate.poll_recv(context).is_ready() {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            }));
+            action();
+        })
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// What a person can do about a refusal.
+pub(crate) fn remedy(refusal: &Refusal) -> &'static str {
+    match Code::from_number(refusal.code) {
+        Some(Code::NoChannelForSubject | Code::NoChannel) => {
+            "use a subject of a declared channel, or declare one in the topology; `weft plan` shows \
+             what is declared"
+        }
+        Some(Code::TooLarge) => "send less, or raise `max_record` of the channel in the topology",
+        Some(Code::ConfirmNotOffered) => "signals are not stored: use --confirm none",
+        Some(Code::BadPosition) => {
+            "name one partition with --channel and --partition, or a record's id as in \
+             --from orders/2/17; --from start always fits"
+        }
+        Some(Code::NoLeader | Code::NoQuorum | Code::OutcomeUnknown) => {
+            "a majority of the partition's replicas must run; `weft status` shows who is missing"
+        }
+        Some(Code::DiskFull) => "free space on the disk of the partition's leader",
+        Some(Code::NotGranted) => "let the topology grant it, or use another --identity",
+        _ if refusal.retry => "try again later; `weft status` shows what is wrong",
+        _ => "mend what the message names and try again",
+    }
+}
+
+/// A failure of the client as the command's own.
+pub(crate) fn failure(error: ClientError) -> Failure {
+    match &error {
+        ClientError::Refused(refusal) => Failure::user(refusal, remedy(refusal)),
+        ClientError::Unreachable { .. } => unreachable(error),
+        ClientError::NoAnswer(_) => Failure::user(&error, "`weft status` shows what is wrong"),
+        ClientError::Ended(_) => Failure::user(&error, "start the command again"),
+        _ => Failure::internal(error),
+    }
+}
+
+fn unreachable(error: ClientError) -> Failure {
+    Failure::user(
+        error,
+        "start the fabric with `weft up`, or name another one with --topology or --connect",
+    )
+}
+
+fn address(server: &Server) -> Address {
+    Address {
+        endpoint: server.endpoint.clone(),
+        server_key: server.key.clone(),
+    }
+}

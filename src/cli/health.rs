@@ -1,0 +1,189 @@
+//! The whole fabric at one glance: what every node says of itself, and what is wrong in words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+
+use serde::Serialize;
+
+use super::connect::connect_to;
+use super::options::{Resolved, Server};
+use crate::client::ClientError;
+use crate::node::{NodeView, PartitionView};
+
+/// A replica this many entries behind its leader is told: it is not merely in the middle of things.
+const LAG_MAX: u64 = 1_000;
+
+/// What all nodes asked say together.
+#[derive(Debug, Serialize)]
+pub(crate) struct Health {
+    /// Whether nothing is wrong.
+    pub(crate) healthy: bool,
+    /// What is wrong, each a sentence.
+    pub(crate) problems: Vec<String>,
+    /// What is worth knowing and not wrong.
+    pub(crate) notes: Vec<String>,
+    /// Every node that was asked, in the order of the topology.
+    pub(crate) nodes: Vec<NodeHealth>,
+}
+
+/// One node that was asked.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeHealth {
+    /// Its name, as far as anybody knows it.
+    pub(crate) node: Option<String>,
+    /// Where it was asked.
+    pub(crate) endpoint: String,
+    /// Why it did not answer.
+    pub(crate) error: Option<String>,
+    /// What it says.
+    pub(crate) view: Option<NodeView>,
+}
+
+/// One partition, from whoever knows most of it.
+pub(crate) struct PartitionHealth<'a> {
+    /// The view of the leader, or of any replica where none was reached.
+    pub(crate) view: &'a PartitionView,
+    /// The leader, if a node reached says that it leads.
+    pub(crate) leader: Option<&'a str>,
+}
+
+impl Health {
+    /// Asks every server, all at once.
+    pub(crate) fn gather(resolved: &Resolved) -> Self {
+        let nodes = thread::scope(|scope| {
+            let asked: Vec<_> = resolved
+                .servers
+                .iter()
+                .map(|server| (server, scope.spawn(move || inspect(server, resolved))))
+                .collect();
+            asked
+                .into_iter()
+                .map(|(server, answer)| {
+                    let answer = answer.join().unwrap_or(Err(ClientError::Closed));
+                    NodeHealth::new(server, answer)
+                })
+                .collect()
+        });
+        let mut health = Self {
+            healthy: false,
+            problems: Vec::new(),
+            notes: Vec::new(),
+            nodes,
+        };
+        health.problems = health.find_problems();
+        health.notes = health.find_notes();
+        health.healthy = health.problems.is_empty();
+        health
+    }
+
+    /// The views of the nodes that answered.
+    pub(crate) fn views(&self) -> impl Iterator<Item = &NodeView> {
+        self.nodes.iter().filter_map(|node| node.view.as_ref())
+    }
+
+    /// Every partition that a node reached is declared to hold.
+    pub(crate) fn partitions(&self) -> BTreeMap<(&str, u32), PartitionHealth<'_>> {
+        let mut partitions: BTreeMap<_, PartitionHealth<'_>> = BTreeMap::new();
+        for node in self.views() {
+            for view in &node.partitions {
+                let leads = view.role == "leader";
+                let leader = leads.then_some(node.node.as_str());
+                let name = (view.channel.as_str(), view.partition);
+                let known = partitions
+                    .entry(name)
+                    .or_insert(PartitionHealth { view, leader });
+                if leads && (known.leader.is_none() || view.term > known.view.term) {
+                    *known = PartitionHealth { view, leader };
+                }
+            }
+        }
+        partitions
+    }
+
+    fn find_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for node in &self.nodes {
+            if let Some(error) = &node.error {
+                problems.push(format!("{} does not answer: {error}", node.label()));
+            }
+        }
+        for view in self.views() {
+            let own = view.problems.iter();
+            problems.extend(own.map(|problem| format!("{}: {problem}", view.node)));
+            if view.stopping {
+                problems.push(format!("{}: the node is about to stop", view.node));
+            }
+        }
+        for ((channel, number), partition) in self.partitions() {
+            let Some(leader) = partition.leader else {
+                problems.push(format!("{channel}/{number}: no node reached leads it"));
+                continue;
+            };
+            for replica in &partition.view.replicas {
+                let lag = replica.lag.unwrap_or(0);
+                if lag > LAG_MAX {
+                    let node = &replica.node;
+                    problems.push(format!(
+                        "{channel}/{number}: the replica on {node} is {lag} entries behind {leader}"
+                    ));
+                }
+            }
+        }
+        problems
+    }
+
+    fn find_notes(&self) -> Vec<String> {
+        let epochs: BTreeSet<u64> = self.views().map(|view| view.epoch).collect();
+        let mut notes = Vec::new();
+        if epochs.len() > 1 {
+            let epochs: Vec<String> = epochs.iter().map(u64::to_string).collect();
+            notes.push(format!(
+                "the nodes run different epochs of the topology: {}",
+                epochs.join(", ")
+            ));
+        }
+        for ((channel, number), partition) in self.partitions() {
+            let preferred = partition.view.preferred.as_str();
+            if let Some(leader) = partition.leader
+                && leader != preferred
+            {
+                notes.push(format!(
+                    "{channel}/{number} is led by {leader}, not by its preferred {preferred}"
+                ));
+            }
+        }
+        notes
+    }
+}
+
+impl NodeHealth {
+    fn new(server: &Server, answer: Result<NodeView, ClientError>) -> Self {
+        let (view, error) = match answer {
+            Ok(view) => (Some(view), None),
+            Err(ClientError::Unreachable { failures, .. }) => {
+                let cause = failures.first().map(|failure| failure.cause.to_string());
+                (None, Some(cause.unwrap_or("no answer in time".to_owned())))
+            }
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let told = view.as_ref().map(|view| view.node.clone());
+        Self {
+            node: told.or_else(|| server.node.clone()),
+            endpoint: server.endpoint.clone(),
+            error,
+            view,
+        }
+    }
+
+    fn label(&self) -> String {
+        match &self.node {
+            Some(node) => format!("{node} at {}", self.endpoint),
+            None => self.endpoint.clone(),
+        }
+    }
+}
+
+fn inspect(server: &Server, resolved: &Resolved) -> Result<NodeView, ClientError> {
+    let body = connect_to(server, resolved)?.inspect()?;
+    rmp_serde::from_slice(&body).map_err(|error| ClientError::Protocol(error.to_string()))
+}
