@@ -134,13 +134,20 @@ impl Target {
     }
 }
 
-/// One endpoint of each node. One that is open comes first: it is on this machine or on none.
+/// One endpoint of each node: its ipc socket if that is on this machine, else its first tcp one.
 fn servers(topology: &Topology) -> Vec<Server> {
+    let here = |own: &&topology::Endpoint| {
+        own.advertise
+            .strip_prefix("ipc://")
+            .is_some_and(|path| Path::new(path).exists())
+    };
     let server = |node: &topology::Node| {
-        let endpoint = node
+        let mut tcp = node
             .clients
             .iter()
-            .min_by_key(|own| !own.advertise.starts_with("tcp"))?;
+            .filter(|own| own.advertise.starts_with("tcp://"));
+        let local = node.clients.iter().find(here);
+        let endpoint = local.or(tcp.next()).or(node.clients.first())?;
         Some(Server {
             node: Some(node.name.to_string()),
             endpoint: endpoint.advertise.clone(),

@@ -11,8 +11,8 @@ use super::problem::Problems;
 use super::table::At;
 use crate::types::ChannelName;
 use crate::types::limits::{
-    FRAME_OVERHEAD, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, RECORD_MAX, RECORD_MAX_DEFAULT,
-    REPLICAS_MAX,
+    FRAME_OVERHEAD, NODES_MAX, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, RECORD_MAX,
+    RECORD_MAX_DEFAULT, REPLICAS_MAX,
 };
 
 /// Copies of each partition where nobody says how many: the least that survive the loss of one.
@@ -37,7 +37,7 @@ pub(super) fn check(draft: &Draft, problems: &mut Problems) -> BTreeMap<ChannelN
         .collect();
     resolved.sort_by_key(|channel| channel.draft.span.start);
     check_keep(draft, problems);
-    let seats = seats(draft);
+    let seats = seats(draft).filter(|seats| seats.len() <= NODES_MAX);
     let mut total = 0u32;
     for channel in &resolved {
         check_record(channel, draft, problems);
@@ -57,10 +57,16 @@ pub(super) fn check(draft: &Draft, problems: &mut Problems) -> BTreeMap<ChannelN
         .collect()
 }
 
-/// The largest record of any channel.
-pub(super) fn record_max(channels: &BTreeMap<ChannelName, Channel>) -> u64 {
-    let largest = channels.values().map(|channel| channel.max_record).max();
+/// The largest record of any channel, those aside that are reported as too large anyway.
+pub(super) fn record_max(channels: &BTreeMap<ChannelName, Channel>, frame_max: u64) -> u64 {
+    let records = channels.values().map(|channel| channel.max_record);
+    let largest = records.filter(|bytes| fits(*bytes, frame_max)).max();
     largest.unwrap_or(RECORD_MAX_DEFAULT)
+}
+
+/// Whether a record of so many bytes goes into a frame.
+fn fits(bytes: u64, frame_max: u64) -> bool {
+    bytes <= RECORD_MAX && bytes + FRAME_OVERHEAD <= frame_max
 }
 
 fn resolve<'a>(
@@ -171,7 +177,7 @@ fn check_record(channel: &Resolved, draft: &Draft, problems: &mut Problems) {
             "a record must not hold a link for long",
             format!("write a size from 1 B to {}", ByteSize::b(RECORD_MAX)),
         );
-    } else if *value + FRAME_OVERHEAD > frame_max {
+    } else if !fits(*value, frame_max) {
         problems.error(
             span,
             format!(
@@ -262,7 +268,10 @@ fn check_counts(channel: &Resolved, nodes: usize, total: u32, problems: &mut Pro
         problems.error(
             span,
             format!("channel {name} wants {replicas} replicas, but there are {nodes} nodes"),
-            "a node holds at most one copy of a partition",
+            match *span == channel.draft.span {
+                true => format!("{replicas} is the default; a node holds at most one copy"),
+                false => "a node holds at most one copy of a partition".to_owned(),
+            },
             format!("write `replicas = {}`, or declare more nodes", nodes.max(1)),
         );
         sound = false;

@@ -13,6 +13,10 @@ use crate::types::limits::{NODES_MAX, SUBJECTS_MAX};
 /// Reports everything about nodes, clients and subjects.
 pub(super) fn check(draft: &Draft, problems: &mut Problems) {
     check_counts(draft, problems);
+    if draft.nodes.len() > NODES_MAX {
+        // What follows compares all with all.
+        return;
+    }
     check_names(draft, problems);
     check_public_keys(draft, problems);
     for node in &draft.nodes {
@@ -249,7 +253,7 @@ fn check_endpoints(draft: &Draft, problems: &mut Problems) {
                 let message = if socket.bind.value == theirs.bind.value {
                     format!("{} is used twice", socket.bind.value)
                 } else if socket.bind.value.collides(&theirs.bind.value) {
-                    format!("{} takes {} along", socket.bind.value, theirs.bind.value)
+                    format!("{} covers {}", socket.bind.value, theirs.bind.value)
                 } else {
                     format!("{} is advertised twice", socket.reached_at())
                 };

@@ -10,6 +10,7 @@ use super::model::{Client, Confirm, Fabric, Keep, Kind, PublicKey, SpanNanos};
 use super::name::check_name;
 use super::problem::Problems;
 use super::table::{At, Table, Value, shorten};
+use crate::types::limits::ENDPOINTS_MAX;
 use crate::types::{Limits, NodeName, Pattern};
 
 /// A whole file. Values that could not be read are absent and already reported.
@@ -214,7 +215,7 @@ fn read_node(mut table: Table, folder: &Path, problems: &mut Problems) -> NodeDr
     let mut sockets = |key: &'static str, example: &str, problems: &mut Problems| {
         let binds = table.need(key, example, problems);
         let advertised = advertise.as_mut().and_then(|table| table.take(key));
-        read_sockets(key, binds, advertised, folder, problems).unwrap_or_default()
+        read_sockets(key, binds, advertised, folder, problems)
     };
     let clients = sockets("clients", "\"tcp://127.0.0.1:7101\"", problems);
     let peers = sockets("peers", "\"tcp://127.0.0.1:7102\"", problems);
@@ -246,32 +247,33 @@ fn read_node(mut table: Table, folder: &Path, problems: &mut Problems) -> NodeDr
     }
 }
 
-/// The endpoints of one key; `None` if one of them could not be read.
+/// The endpoints of one key, as far as they could be read.
 fn read_sockets(
     key: &'static str,
     binds: Option<Value>,
     advertised: Option<Value>,
     folder: &Path,
     problems: &mut Problems,
-) -> Option<Vec<Socket>> {
-    let bind_span = binds.as_ref()?.span();
-    let binds = read_addresses(key, binds?, folder, problems);
-    let advertised = match advertised {
-        Some(value) => {
-            let span = value.span();
-            Some((read_addresses(key, value, folder, problems)?, span))
-        }
-        None => None,
+) -> Vec<Socket> {
+    let Some(value) = binds else {
+        return Vec::new();
     };
-    let binds = binds?;
-    if binds.is_empty() {
+    let span = value.span();
+    let before = problems.len();
+    let binds = read_addresses(key, value, folder, problems);
+    let advertised = advertised.map(|value| {
+        let span = value.span();
+        (read_addresses(key, value, folder, problems), span)
+    });
+    let whole = problems.len() == before;
+    if whole && !(1..=ENDPOINTS_MAX).contains(&binds.len()) {
         problems.error(
-            &bind_span,
-            format!("`{key}` is empty"),
-            "nobody could reach the node",
-            "name at least one endpoint, as in \"tcp://127.0.0.1:7101\"",
+            &span,
+            format!("`{key}` lists {} endpoints", binds.len()),
+            "each is a socket of its own, and without one nobody could reach the node",
+            format!("name 1 to {ENDPOINTS_MAX}, as in \"tcp://127.0.0.1:7101\""),
         );
-        return None;
+        return Vec::new();
     }
     let mut sockets: Vec<Socket> = binds
         .into_iter()
@@ -281,11 +283,11 @@ fn read_sockets(
         })
         .collect();
     let Some((advertised, span)) = advertised else {
-        return Some(sockets);
+        return sockets;
     };
     let is_tcp = |socket: &&mut Socket| matches!(socket.bind.value, Address::Tcp { .. });
     let tcp = sockets.iter_mut().filter(is_tcp).count();
-    if advertised.len() != tcp {
+    if whole && advertised.len() != tcp {
         problems.error(
             &span,
             format!(
@@ -295,43 +297,35 @@ fn read_sockets(
             "each tcp endpoint is advertised by one address, in the same order; ipc by none",
             format!("list {tcp} of them"),
         );
-        return None;
     }
     for (socket, address) in sockets.iter_mut().filter(is_tcp).zip(advertised) {
         socket.advertise = Some(address);
     }
-    Some(sockets)
+    sockets
 }
 
+/// The addresses that could be read; the others are reported.
 fn read_addresses(
     key: &'static str,
     value: Value,
     folder: &Path,
     problems: &mut Problems,
-) -> Option<Vec<At<Address>>> {
-    let texts = if key == "clients" {
-        let before = problems.len();
-        let texts = value.strings(problems);
-        if problems.len() > before {
-            return None;
-        }
-        texts
-    } else {
-        vec![value.string(problems)?]
+) -> Vec<At<Address>> {
+    let texts = match key {
+        "clients" => value.strings(problems),
+        _ => value.string(problems).into_iter().collect(),
     };
     let mut addresses = Vec::new();
-    let mut all = true;
     for text in texts {
         match Address::parse(&text.value, folder) {
             Ok(address) => addresses.push(At::new(address, text.span)),
             Err((why, remedy)) => {
                 let message = format!("{:?} is no endpoint", shorten(&text.value));
                 problems.error(&text.span, message, why, remedy);
-                all = false;
             }
         }
     }
-    all.then_some(addresses)
+    addresses
 }
 
 fn read_channels(mut table: Table, problems: &mut Problems) -> Vec<ChannelDraft> {

@@ -128,12 +128,6 @@ pub(super) fn check(
     let frames = 2 * (limits.frame_max + FRAME_OVERHEAD);
     let rules = [
         (
-            "frame_max",
-            limits.frame_max,
-            record_max + FRAME_OVERHEAD,
-            "a frame holds the largest `max_record` and its header",
-        ),
-        (
             "session_inflight_bytes",
             limits.session_inflight_bytes,
             record_max,

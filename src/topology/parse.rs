@@ -42,7 +42,7 @@ pub fn parse(text: &str, path: &Path) -> Parsed {
     check::check(&draft, &mut problems);
     let channels = channels::check(&draft, &mut problems);
     let anywhere = anywhere(&draft);
-    let record_max = channels::record_max(&channels);
+    let record_max = channels::record_max(&channels, draft.limits.frame_max);
     limits::check(
         &draft.limits,
         &draft.limits_at,

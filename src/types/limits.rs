@@ -97,6 +97,9 @@ pub const REPLICAS_MAX: u32 = 7;
 /// Nodes of one topology; links grow with the square of it.
 pub const NODES_MAX: usize = 300;
 
+/// Client endpoints of one node: each is a socket with its own queues.
+pub const ENDPOINTS_MAX: usize = 16;
+
 /// Names of nodes, channels and clients: they are part of every frame, path and metric.
 pub const NAME_BYTES_MAX: usize = 63;
 

@@ -1,5 +1,6 @@
 //! Everything that is tested from the outside, in one binary.
 
+mod cli;
 mod client;
 mod crash;
 mod journal_kit;

@@ -1,0 +1,200 @@
+//! The commands as a person or a script calls them: what they print, where, and the exit code.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BAD: &str = "[fabric]\nname = 'shop'\n[[node]]\nname = 'a'\n\
+    clients = 'tcp://127.0.0.1:7101'\npeers = 'tcp://127.0.0.1:7101'\nsignal = 'tcp://10.0.0.1:1'\n";
+
+/// Runs `weft` in `folder`, without the caller's environment having a say.
+fn weft(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+    command.args(args).current_dir(folder);
+    command.env_remove("WEFT_TOPOLOGY").env("NO_COLOR", "1");
+    command.output().expect("the binary runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("no signal ended it")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON on stdout")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn shipped(name: &str) -> String {
+    format!("{}/topology/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_passes_the_shipped_files() {
+    let (quickstart, hosts) = (shipped("quickstart.toml"), shipped("three-hosts.toml"));
+    let output = weft(folder().path(), &["check", &quickstart, &hosts]);
+    assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
+    let lines = text(&output.stdout);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    assert!(
+        lines.contains("0 errors, 0 warnings; fabric quickstart epoch 1: 3 nodes"),
+        "{lines}"
+    );
+    assert!(lines.contains("of memory"), "{lines}");
+}
+
+#[test]
+fn check_tells_every_problem_with_its_file_and_line() {
+    let folder = folder();
+    fs::write(folder.path().join("bad.toml"), BAD).expect("written");
+    let output = weft(folder.path(), &["check", "bad.toml"]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(text(&output.stdout), "bad.toml: 3 errors, 0 warnings\n");
+    let talk = text(&output.stderr);
+    for part in [
+        "[[node]] has no `signals`",
+        "[bad.toml:6:9]",
+        "tcp://127.0.0.1:7101 is used twice",
+        "[bad.toml:7:1]",
+        "signal = 'tcp://10.0.0.1:1'",
+        "did you mean `signals`?",
+    ] {
+        assert!(talk.contains(part), "no {part:?} in {talk}");
+    }
+    assert!(!talk.contains('\u{1b}'), "NO_COLOR is respected: {talk:?}");
+
+    let output = weft(
+        folder.path(),
+        &["check", "--json", "bad.toml", "missing.toml"],
+    );
+    assert_eq!(code(&output), 1);
+    let answer = json(&output);
+    let lines: Vec<u64> = answer["files"][0]["problems"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|problem| problem["line"].as_u64())
+        .collect();
+    assert_eq!(lines, [3, 6, 7]);
+    assert_eq!(answer["files"][1]["ok"], Value::Bool(false));
+    assert!(text(&output.stderr).contains("missing.toml cannot be read"));
+}
+
+#[test]
+fn check_passes_a_file_with_warnings() {
+    let folder = folder();
+    let quickstart = fs::read_to_string(shipped("quickstart.toml")).expect("shipped");
+    let warned = quickstart.replacen("partitions = 4", "keep = { age = '7d' }", 1);
+    fs::write(folder.path().join("warned.toml"), warned).expect("written");
+    let output = weft(folder.path(), &["check", "warned.toml"]);
+    assert_eq!(code(&output), 0);
+    assert!(text(&output.stdout).contains("0 errors, 1 warning;"));
+    assert!(text(&output.stderr).contains("is not enforced yet"));
+}
+
+#[test]
+fn plan_shows_sockets_and_copies() {
+    let folder = folder();
+    let output = weft(folder.path(), &["plan"]);
+    let lines = text(&output.stdout);
+    assert_eq!(code(&output), 0);
+    assert!(lines.starts_with("fabric quickstart epoch 1\n"), "{lines}");
+    assert_eq!(lines.matches("DEALER").count(), 12, "{lines}");
+    assert_eq!(lines.matches("ROUTER").count(), 6, "{lines}");
+    assert_eq!(lines.matches("XPUB").count(), 3, "{lines}");
+    assert_eq!(lines.matches(" SUB ").count(), 6, "{lines}");
+    assert!(lines.contains("orders/3"), "{lines}");
+
+    let hosts = shipped("three-hosts.toml");
+    let output = weft(folder.path(), &["plan", &hosts, "beta", "--json"]);
+    let answer = json(&output);
+    assert_eq!(answer["nodes"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        answer["nodes"][0]["links"][0]["peers"]["advertise"],
+        "tcp://alpha.example.net:7102"
+    );
+    assert_eq!(answer["nodes"][0]["sockets"][0]["kind"], "ROUTER");
+
+    let output = weft(folder.path(), &["plan", &hosts, "delta"]);
+    assert_eq!((code(&output), text(&output.stdout)), (1, String::new()));
+    assert!(text(&output.stderr).contains("the topology declares alpha, beta, gamma"));
+}
+
+#[test]
+fn plan_of_a_bad_file_tells_what_is_wrong() {
+    let folder = folder();
+    fs::write(folder.path().join("bad.toml"), BAD).expect("written");
+    let output = weft(folder.path(), &["plan", "bad.toml"]);
+    assert_eq!((code(&output), text(&output.stdout)), (1, String::new()));
+    assert!(text(&output.stderr).contains("did you mean `signals`?"));
+    fs::write(folder.path().join("bytes.toml"), [0xff, 0xfe]).expect("written");
+    let output = weft(folder.path(), &["plan", "bytes.toml"]);
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("no UTF-8 text"));
+}
+
+#[test]
+fn new_keys_are_private_and_never_overwritten() {
+    let folder = folder();
+    let output = weft(folder.path(), &["keys", "new", "--for", "node", "alpha"]);
+    assert_eq!(code(&output), 0);
+    let file = folder.path().join("alpha.secret");
+    let mode = fs::metadata(&file).expect("written").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let kept = fs::read_to_string(&file).expect("readable");
+    let key = weft::topology::SecretKey::parse(&kept).expect("a key pair");
+    let lines = format!(
+        "public_key = \"{}\"\nsecret_key_file = \"alpha.secret\"\n",
+        key.public()
+    );
+    assert_eq!(text(&output.stdout), lines);
+    assert!(!text(&output.stderr).contains(key.secret_z85()));
+
+    let again = weft(folder.path(), &["keys", "new", "--for", "node", "alpha"]);
+    assert_eq!(code(&again), 1);
+    assert!(text(&again.stderr).contains("never overwritten"));
+    assert_eq!(fs::read_to_string(&file).expect("readable"), kept);
+
+    let other = [
+        "keys", "new", "--for", "client", "app", "--out", "k", "--json",
+    ];
+    let answer = json(&weft(folder.path(), &other));
+    assert_eq!(
+        (&answer["for"], &answer["name"]),
+        (&"client".into(), &"app".into())
+    );
+    assert_ne!(answer["public_key"], key.public().as_str());
+    assert!(folder.path().join("k").exists());
+}
+
+#[test]
+fn bad_arguments_are_the_users() {
+    let folder = folder();
+    for args in [
+        &["bogus"][..],
+        &["check"],
+        &["keys", "new", "--for", "king", "x"],
+        &["keys", "new", "--for", "node", "../x"],
+        &["keys", "new", "--out", "no/such/folder"],
+    ] {
+        let output = weft(folder.path(), args);
+        assert_eq!(
+            (code(&output), text(&output.stdout)),
+            (1, String::new()),
+            "{args:?}"
+        );
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+    assert_eq!(code(&weft(folder.path(), &["--help"])), 0);
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
