@@ -1,5 +1,5 @@
-//! `weft keys new`: makes a CURVE key pair, keeps it in a file that only its owner reads, and prints
-//! the line that the topology needs.
+//! `weft keys new`: makes a CURVE key pair, keeps it in a file that only its owner reads, and
+//! prints the line that the topology needs.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};

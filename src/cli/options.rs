@@ -248,3 +248,86 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_hosts() -> PathBuf {
+        PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/topology/three-hosts.toml"
+        ))
+    }
+
+    fn told(target: &Target) -> String {
+        match target.resolve() {
+            Err(Failure::User(report)) => report.to_string(),
+            other => panic!("expected the user's error, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_options_the_quickstart_counts() {
+        let resolved = Target::default().resolve().expect("built in");
+        let endpoints: Vec<&str> = resolved
+            .servers
+            .iter()
+            .map(|server| server.endpoint.as_str())
+            .collect();
+        assert_eq!(
+            endpoints,
+            [
+                "tcp://127.0.0.1:7101",
+                "tcp://127.0.0.1:7201",
+                "tcp://127.0.0.1:7301"
+            ]
+        );
+        assert!(resolved.servers.iter().all(|server| server.key.is_none()));
+    }
+
+    #[test]
+    fn a_closed_endpoint_needs_an_identity() {
+        let mut target = Target {
+            topology: Some(three_hosts()),
+            ..Target::default()
+        };
+        assert!(told(&target).contains("lets in only declared keys"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("billing.secret");
+        let key = "z9ttGM:F1^BjG:t3cC4s-Z3%>+PfynMQWX)97xob";
+        let pair = SecretKey::new(key, key).expect("keys");
+        fs::write(&path, pair.to_text()).expect("written");
+        target.identity = Some(path);
+        let resolved = target.resolve().expect("an identity");
+        assert_eq!(resolved.identity, Some(pair));
+        // The topology tells the node's key even if the endpoint was named by hand.
+        target.connect = vec!["tcp://beta.example.net:7101".to_owned()];
+        let resolved = target.resolve().expect("an endpoint");
+        assert_eq!(resolved.servers[0].node.as_deref(), Some("beta"));
+        let beta = resolved
+            .topology
+            .as_ref()
+            .and_then(|own| own.node(&"beta".into()));
+        assert_eq!(
+            resolved.servers[0].key,
+            beta.and_then(|node| node.public_key.clone())
+        );
+    }
+
+    #[test]
+    fn connect_alone_needs_no_topology() {
+        let mut target = Target {
+            connect: vec!["tcp://10.0.0.1:1".to_owned(), "ipc:///x".to_owned()],
+            ..Target::default()
+        };
+        let resolved = target.resolve().expect("endpoints");
+        assert!(resolved.topology.is_none());
+        assert_eq!(resolved.servers.len(), 2);
+        target.server_key = Some("short".to_owned());
+        assert!(told(&target).contains("this has 5"));
+        target.connect = vec!["10.0.0.1:1".to_owned()];
+        target.server_key = None;
+        assert!(told(&target).contains("is no endpoint"));
+    }
+}

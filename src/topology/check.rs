@@ -1,5 +1,5 @@
-//! What only the whole file can tell: names and endpoints used twice, keys that are missing, subjects
-//! that two channels capture, copies that one host or zone would take along.
+//! What only the whole file can tell: names and endpoints used twice, keys that are missing,
+//! subjects that two channels capture.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,8 +47,8 @@ fn check_counts(draft: &Draft, problems: &mut Problems) {
             "split the fabric",
         );
     }
-    let subjects = draft.channels.iter().flat_map(|channel| &channel.subjects);
-    if let Some(subject) = subjects.skip(SUBJECTS_MAX).next() {
+    let mut subjects = draft.channels.iter().flat_map(|channel| &channel.subjects);
+    if let Some(subject) = subjects.nth(SUBJECTS_MAX) {
         problems.error(
             &subject.span,
             format!("more than {SUBJECTS_MAX} patterns are declared"),

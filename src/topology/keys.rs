@@ -1,4 +1,4 @@
-//! CURVE keys as text: Z85 (<https://rfc.zeromq.org/spec/32/>), and the file that holds a secret one.
+//! CURVE keys as text: Z85 (<https://rfc.zeromq.org/spec/32/>), and the file that holds a secret.
 
 use std::fmt;
 
@@ -66,7 +66,7 @@ impl SecretKey {
         })
     }
 
-    /// Reads the text of a key file: `public = "…"` and `secret = "…"`, one a line, with `#` comments.
+    /// Reads the text of a key file: the lines `public = "…"` and `secret = "…"`, `#` comments.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let (mut public, mut secret) = (None, None);
         for (number, line) in text.lines().enumerate() {

@@ -2,8 +2,8 @@
 //!
 //! Rendezvous hashing: every node draws a score for every partition from their names alone, and the
 //! highest scores win, zones and hosts with fewer copies going first. So a partition's nodes depend
-//! on nothing but its own name and the nodes: another channel moves nothing, another node takes only
-//! what it wins.
+//! on nothing but its own name and the nodes: another channel moves nothing, another node takes
+//! only what it wins.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ impl Seat<'_> {
 }
 
 impl Topology {
-    /// The nodes that hold each partition of every stored channel; the first leads when all is well.
+    /// The nodes that hold each partition of every stored channel; the first leads if all is well.
     ///
     /// A function of the declared names alone, whatever the order of the file. It costs nodes times
     /// partitions, so keep the answer.
@@ -81,7 +81,7 @@ pub(super) fn place(
         .collect()
 }
 
-/// Up to `replicas` seats for one partition: spread over zones first, then over hosts, then by score.
+/// Up to `replicas` seats for one partition: spread over zones first, then hosts, then by score.
 fn choose(partition: &Partition, replicas: u32, seats: &[Seat]) -> Vec<usize> {
     let scores: Vec<(u64, u64)> = seats
         .iter()
@@ -117,8 +117,8 @@ fn choose(partition: &Partition, replicas: u32, seats: &[Seat]) -> Vec<usize> {
 
 /// What `name` draws for `partition`: 64-bit FNV-1a over all of it
 /// (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), then the finaliser of SplitMix64
-/// (Steele, Lea, Flood 2014), since FNV alone leaves the high bits of short names alike. Part of the
-/// fabric's contract: another function would move every partition.
+/// (Steele, Lea, Flood 2014), since FNV alone leaves the high bits of short names alike. Part of
+/// the fabric's contract: another function would move every partition.
 fn score(partition: &Partition, role: &str, name: &str) -> u64 {
     let number = partition.number.to_le_bytes();
     let parts = [

@@ -1,7 +1,7 @@
 //! What a topology comes down to: every socket of every node, and every copy of every partition.
 //!
-//! A node takes its share from here ([`NodePlan`]), and so does `weft plan`; what is shown is what is
-//! done.
+//! A node takes its share from here ([`NodePlan`]), and so does `weft plan`; what is shown is what
+//! is done.
 
 use std::collections::BTreeMap;
 

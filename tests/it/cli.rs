@@ -9,7 +9,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const BAD: &str = "[fabric]\nname = 'shop'\n[[node]]\nname = 'a'\n\
-    clients = 'tcp://127.0.0.1:7101'\npeers = 'tcp://127.0.0.1:7101'\nsignal = 'tcp://10.0.0.1:1'\n";
+    clients = 'tcp://127.0.0.1:7101'\npeers = 'tcp://127.0.0.1:7101'\n\
+    signal = 'tcp://10.0.0.1:1'\n";
 
 /// Runs `weft` in `folder`, without the caller's environment having a say.
 fn weft(folder: &Path, args: &[&str]) -> Output {
