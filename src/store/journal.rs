@@ -6,20 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::types::{Incarnation, JournalItem, Limits, Partition};
 
-use super::identity::{FolderIdentity, IDENTITY_BYTES_MAX};
+use super::folder::open_folder;
 use super::index::{Index, SegmentIndex, Slot, footer_share, slot};
 use super::layout::{
     BlockKind, BlockWriter, FORMAT_VERSION, MARK, PAGE, SegmentHeader, item_payload_bytes, life,
     put_item,
 };
-use super::recovery::{Visit, holds_commits, recover};
-use super::segment::{SEGMENT_TEMPORARY, Tail, make_segment, segment_name, segment_number};
-use super::spare::{SPARE, SPARE_TEMPORARY, Spare};
+use super::recovery::{Visit, recover};
+use super::segment::{Tail, make_segment};
+use super::spare::{SPARE, Spare};
 use super::{Disk, DiskFile, Identity, Reader, StoreError, spare};
-
-const IDENTITY: &str = "identity";
-const IDENTITY_TEMPORARY: &str = "identity.tmp";
-const LOCK: &str = "lock";
 
 /// The smallest segment: below it the pages of headers and footers would be most of it.
 const SEGMENT_BYTES_MIN: u64 = 8 * PAGE;
@@ -110,49 +106,24 @@ impl<D: Disk> Journal<D> {
     ) -> Result<Self, StoreError> {
         identity.check()?;
         let segment_bytes = settings.checked()?;
-        let lock = disk.lock(LOCK).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => StoreError::Locked {
-                folder: disk.path(""),
-            },
-            _ => folder_error(&disk, &error),
-        })?;
-        let names = disk.list().map_err(|error| folder_error(&disk, &error))?;
-        for leftover in [
-            SEGMENT_TEMPORARY,
-            SPARE_TEMPORARY,
-            SPARE,
-            IDENTITY_TEMPORARY,
-        ] {
-            if names.iter().any(|name| name == leftover) {
-                delete(&disk, leftover)?;
-            }
-        }
-        let segments: Vec<u64> = names
-            .iter()
-            .filter_map(|name| segment_number(name))
-            .collect();
-        let known = names.iter().any(|name| name == IDENTITY);
-        let folder = if known {
-            read_identity(&disk, identity)?
-        } else {
-            found(&disk, identity, &segments)?
-        };
-        let count = if known {
-            check_numbers(&disk, &segments)?
-        } else {
-            1
-        };
-        let recovered = recover(&disk, folder.incarnation, folder.crc(), count, visit)?;
+        let folder = open_folder(&disk, identity)?;
+        let recovered = recover(
+            &disk,
+            folder.incarnation,
+            folder.identity,
+            folder.segments,
+            visit,
+        )?;
         Ok(Self {
             shared: Arc::new(Shared {
                 disk,
                 incarnation: folder.incarnation,
-                identity: folder.crc(),
+                identity: folder.identity,
                 segment_bytes,
                 index: Mutex::new(recovered.index),
                 footers: Mutex::default(),
                 spare: Mutex::default(),
-                _lock: lock,
+                _lock: folder.lock,
             }),
             tail: recovered.tail,
             sequence: recovered.sequence,
@@ -422,85 +393,4 @@ impl Settings {
 /// left is never used for long.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn folder_error<D: Disk>(disk: &D, error: &io::Error) -> StoreError {
-    StoreError::Folder {
-        folder: disk.path(""),
-        error: error.to_string(),
-    }
-}
-
-fn delete<D: Disk>(disk: &D, name: &str) -> Result<(), StoreError> {
-    disk.delete(name)
-        .map_err(|error| StoreError::disk("cannot delete", disk.path(name), &error))
-}
-
-fn read_identity<D: Disk>(disk: &D, who: &Identity) -> Result<FolderIdentity, StoreError> {
-    let path = disk.path(IDENTITY);
-    let failed = |error| StoreError::disk("cannot read", path.clone(), &error);
-    let file = disk.open(IDENTITY).map_err(failed)?;
-    let bytes = file.bytes().map_err(failed)?;
-    if bytes > IDENTITY_BYTES_MAX {
-        return Err(StoreError::BadIdentity {
-            file: path,
-            reason: format!("it is longer than {IDENTITY_BYTES_MAX} bytes"),
-        });
-    }
-    let mut text = vec![0; bytes as usize];
-    let filled = file.read_at(&mut text, 0).map_err(failed)?;
-    let folder = FolderIdentity::decode(&path, &text[..filled])?;
-    folder.check(&path, who)?;
-    Ok(folder)
-}
-
-/// Makes the first segment, then the identity: a folder with an identity has had a journal, so one
-/// that lacks it has lost it and must not vote as if it had promised nothing.
-fn found<D: Disk>(
-    disk: &D,
-    who: &Identity,
-    segments: &[u64],
-) -> Result<FolderIdentity, StoreError> {
-    for number in segments {
-        let name = segment_name(*number);
-        if holds_commits(disk, &name)? {
-            return Err(StoreError::MissingIdentity {
-                folder: disk.path(""),
-                segment: name,
-            });
-        }
-        delete(disk, &name)?;
-    }
-    let folder = who.founded();
-    let header = SegmentHeader {
-        version: FORMAT_VERSION,
-        identity: folder.crc(),
-        number: 1,
-        life: life(folder.incarnation, 1),
-        first_sequence: 1,
-        previous_crc: 0,
-    };
-    make_segment(disk, &header, None)?;
-    let failed = |error| StoreError::disk("cannot write", disk.path(IDENTITY), &error);
-    let file = disk.create(IDENTITY_TEMPORARY).map_err(failed)?;
-    file.write_at(folder.encode().as_bytes(), 0)
-        .map_err(failed)?;
-    file.sync().map_err(failed)?;
-    disk.rename(IDENTITY_TEMPORARY, IDENTITY).map_err(failed)?;
-    disk.sync_dir().map_err(failed)?;
-    Ok(folder)
-}
-
-/// Segments are numbered from 1 without a hole; says how many there are. `segments` are sorted.
-fn check_numbers<D: Disk>(disk: &D, segments: &[u64]) -> Result<u64, StoreError> {
-    let held = (1..)
-        .zip(segments)
-        .take_while(|(expected, number)| expected == *number);
-    let count = held.count() as u64;
-    if count > 0 && count == segments.len() as u64 {
-        return Ok(count);
-    }
-    Err(StoreError::MissingSegment {
-        file: disk.path(&segment_name(count + 1)),
-    })
 }

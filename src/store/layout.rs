@@ -22,6 +22,9 @@ pub(super) const ITEM_HEADER: usize = 16;
 /// Bytes of an entry between the channel name and its data.
 pub(super) const ENTRY_HEADER: usize = 40;
 
+/// Bytes of a hard state after the channel name.
+const HARD_STATE: usize = 24;
+
 const SEGMENT_MAGIC: &[u8; 8] = b"weft.seg";
 const PAGE_MARK: &[u8; 4] = b"wpag";
 
@@ -308,7 +311,7 @@ pub(super) fn put_item(block: &mut BlockWriter, item: &JournalItem) {
 pub(super) fn item_payload_bytes(item: &JournalItem) -> u64 {
     let body = match item {
         JournalItem::Founding { record, .. } => record.len(),
-        JournalItem::HardState { .. } => 24,
+        JournalItem::HardState { .. } => HARD_STATE,
         JournalItem::Entry { entry, .. } => ENTRY_HEADER + entry.data.len(),
     };
     (ITEM_HEADER + item.partition().channel.as_str().len() + body) as u64
@@ -342,6 +345,7 @@ pub(super) fn read_item(payload: &[u8]) -> Result<(JournalItem, usize), &'static
             partition,
             record: Bytes::copy_from_slice(body.0),
         },
+        2 if body_bytes != HARD_STATE => return Err("a hard state is of another length"),
         2 => JournalItem::HardState {
             partition,
             term: body.u64()?,
@@ -405,5 +409,74 @@ impl<'a> Fields<'a> {
         let mut number = [0; 8];
         number.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::index::read_footer;
+
+    proptest! {
+        #[test]
+        fn what_a_block_takes_it_gives_back(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6_000), 0..6),
+        ) {
+            let mut block = BlockWriter::new(Vec::new());
+            let mut offset = 0;
+            let mut pieces = Vec::new();
+            for part in &parts {
+                let start = block.position();
+                prop_assert_eq!(position_in_block(offset), start as u64);
+                block.put(part);
+                offset += part.len();
+                pieces.push((start, part));
+            }
+            let (bytes, crc) = block.finish(BlockKind::Commit, 3, 9, 4);
+            let header = BlockHeader::decode(&bytes, BlockKind::Commit, 3).expect("a header");
+            prop_assert_eq!((header.sequence, header.previous_crc, header.crc), (9, 4, crc));
+            prop_assert_eq!(header.block_bytes(), bytes.len() as u64);
+            let payload = &bytes[HEADER..HEADER + header.length as usize];
+            prop_assert_eq!(crc32fast::hash(payload), header.payload_crc);
+            prop_assert!(without_marks(payload, HEADER as u64).starts_with(&parts.concat()));
+            for (start, part) in pieces {
+                let end = start + with_marks(part.len() as u64, start as u64) as usize;
+                prop_assert_eq!(&without_marks(&bytes[start..end], start as u64), part);
+            }
+            for page in bytes.chunks(PAGE as usize).skip(1) {
+                prop_assert_eq!(&page[..4], PAGE_MARK);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_refused_and_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            prop_assert!(SegmentHeader::decode(&bytes).is_err());
+            prop_assert!(BlockHeader::decode(&bytes, BlockKind::Commit, 1).is_err());
+            prop_assert!(read_item(&bytes).is_err());
+            let _ = read_footer(&bytes);
+        }
+
+        #[test]
+        fn a_sound_checksum_over_nonsense_does_not_panic(
+            kind in 0_u8..5,
+            name_bytes in 0_u8..9,
+            body in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut item = vec![kind, name_bytes, 0, 0, 1, 0, 0, 0];
+            let length = body.len().saturating_sub(usize::from(name_bytes)) as u32;
+            item.extend_from_slice(&length.to_le_bytes());
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&item);
+            crc.update(&body);
+            item.extend_from_slice(&crc.finalize().to_le_bytes());
+            item.extend_from_slice(&body);
+            if let Ok((item, bytes)) = read_item(&item) {
+                prop_assert_eq!(bytes as u64, item_payload_bytes(&item));
+            }
+        }
     }
 }

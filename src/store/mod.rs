@@ -7,6 +7,7 @@
 
 mod disk;
 mod error;
+mod folder;
 mod identity;
 mod index;
 mod journal;

@@ -303,3 +303,83 @@ fn settle<F: DiskFile>(
     }
     file.sync().map_err(failed("cannot sync", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::layout::BlockWriter;
+    use crate::store::{Identity, Journal, Settings, SimDisk};
+    use crate::types::Partition;
+
+    const INCARNATION: Incarnation = Incarnation(77);
+
+    fn open(disk: &SimDisk) -> Result<(Journal<SimDisk>, usize), StoreError> {
+        let identity = Identity {
+            fabric: "f".into(),
+            node: "n".into(),
+            fresh: INCARNATION,
+        };
+        let settings = Settings {
+            segment_bytes: 128 << 10,
+        };
+        let mut items = 0;
+        let journal = Journal::open(disk.clone(), &identity, settings, &mut |_| {
+            items += 1;
+            Ok(())
+        })?;
+        Ok((journal, items))
+    }
+
+    fn founding(record: impl Into<Bytes>) -> [JournalItem; 1] {
+        [JournalItem::Founding {
+            partition: Partition::new(&"c".into(), 0),
+            record: record.into(),
+        }]
+    }
+
+    fn write(disk: &SimDisk, bytes: &[u8], position: u64) {
+        let file = disk.open(&segment_name(1)).expect("the segment");
+        file.write_at(bytes, position).expect("a write");
+        file.sync().expect("a sync");
+    }
+
+    /// The start of a commit of this very segment that could only follow synced ones.
+    fn forged() -> Vec<u8> {
+        let block = BlockWriter::new(Vec::new());
+        let (mut bytes, _) = block.finish(BlockKind::Commit, life(INCARNATION, 1), 1_000, 5);
+        bytes.truncate(HEADER);
+        bytes
+    }
+
+    #[test]
+    fn a_record_that_looks_like_a_commit_fools_nobody() {
+        for shift in 0..HEADER {
+            let disk = SimDisk::new(1);
+            let (mut journal, _) = open(&disk).expect("a journal");
+            journal.write(&founding("first")).expect("a write");
+            journal.sync().expect("a sync");
+            let mut record = vec![0; shift];
+            record.extend(forged().repeat(800));
+            journal.write(&founding(record)).expect("a write");
+            disk.kill();
+            // Of the unsynced commit all but the first page arrived.
+            write(&disk, &[0; PAGE as usize], 2 * PAGE);
+            let (_, items) = open(&disk).unwrap_or_else(|error| panic!("shift {shift}: {error}"));
+            assert_eq!(items, 1, "shift {shift}");
+        }
+    }
+
+    #[test]
+    fn the_forgery_would_be_believed_where_a_commit_may_begin() {
+        let disk = SimDisk::new(1);
+        let (mut journal, _) = open(&disk).expect("a journal");
+        journal.write(&founding("first")).expect("a write");
+        journal.sync().expect("a sync");
+        disk.kill();
+        write(&disk, &forged(), 5 * PAGE);
+        let error = open(&disk).map(drop).expect_err("a later commit");
+        assert!(matches!(error, StoreError::Damaged { position, .. } if position == 2 * PAGE));
+    }
+}

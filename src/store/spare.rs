@@ -25,8 +25,15 @@ pub(super) enum Spare {
     Ready,
 }
 
-/// Writes a spare of `bytes`, durable under its name.
+/// Writes a spare of `bytes`, durable under its name. A failure leaves nothing behind.
 pub(super) fn make<D: Disk>(disk: &D, bytes: u64) -> Result<(), StoreError> {
+    write(disk, bytes).inspect_err(|_| {
+        // The space matters now; if even this fails, the next start removes the file.
+        let _ = disk.delete(SPARE_TEMPORARY);
+    })
+}
+
+fn write<D: Disk>(disk: &D, bytes: u64) -> Result<(), StoreError> {
     let failed = |action| {
         let path = disk.path(SPARE_TEMPORARY);
         move |error| StoreError::disk(action, path, &error)

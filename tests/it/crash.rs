@@ -5,6 +5,9 @@ use weft::store::{SimDisk, StoreError};
 
 use crate::journal_kit::{Work, assert_loads, open};
 
+/// Enough for some segments, few enough to cut the power at every step.
+const COMMITS: usize = 30;
+
 /// Commits until the disk fails; says how many are known to be synced.
 fn work_until_it_fails(
     work: &mut Work,
@@ -47,7 +50,8 @@ fn a_crash_at_every_step_keeps_what_was_synced() {
     let mut torn = 0;
     for data_max in [300, 4_000] {
         let disk = SimDisk::new(7);
-        work_until_it_fails(&mut Work::new(7, data_max), &disk, 60, &mut 0).expect("no faults");
+        work_until_it_fails(&mut Work::new(7, data_max), &disk, COMMITS, &mut 0)
+            .expect("no faults");
         let changes = disk.changes();
         for cut in 0..changes {
             let context = format!("data up to {data_max}, power cut at change {cut}");
@@ -55,7 +59,8 @@ fn a_crash_at_every_step_keeps_what_was_synced() {
             let mut work = Work::new(7, data_max);
             let mut synced = 0;
             disk.cut_power_after(cut);
-            work_until_it_fails(&mut work, &disk, 60, &mut synced).expect_err("the power was cut");
+            work_until_it_fails(&mut work, &disk, COMMITS, &mut synced)
+                .expect_err("the power was cut");
             disk.crash();
             let found = assert_prefix(&work, &disk, synced, &context);
             lost_tail += usize::from(found < work.commits.len());
@@ -72,7 +77,7 @@ fn a_crash_at_every_step_keeps_what_was_synced() {
 
 #[test]
 fn a_crash_while_opening_keeps_what_was_synced() {
-    for seed in 0..150 {
+    for seed in 0..50 {
         let disk = SimDisk::new(seed);
         let mut work = Work::new(seed, 3_900);
         let mut synced = 0;
@@ -94,7 +99,7 @@ fn a_crash_while_opening_keeps_what_was_synced() {
 
 #[test]
 fn life_goes_on_after_many_crashes() {
-    for seed in 0..40 {
+    for seed in 0..15 {
         let disk = SimDisk::new(seed);
         let mut work = Work::new(seed, 2_500);
         for round in 0..12 {

@@ -1,0 +1,156 @@
+//! What surrounds the segments in a data folder: the lock, the identity, what a crash left behind.
+
+use std::io;
+
+use crate::types::Incarnation;
+
+use super::identity::{FolderIdentity, IDENTITY_BYTES_MAX};
+use super::layout::{FORMAT_VERSION, SegmentHeader, life};
+use super::recovery::holds_commits;
+use super::segment::{SEGMENT_TEMPORARY, make_segment, segment_name, segment_number};
+use super::spare::{SPARE, SPARE_TEMPORARY};
+use super::{Disk, DiskFile, Identity, StoreError};
+
+const IDENTITY: &str = "identity";
+const IDENTITY_TEMPORARY: &str = "identity.tmp";
+const LOCK: &str = "lock";
+
+/// What a crash may leave behind, worth nothing. A spare is made anew: that it is all zeros is
+/// known only to the process that made it.
+const LEFTOVERS: [&str; 4] = [
+    SEGMENT_TEMPORARY,
+    SPARE_TEMPORARY,
+    SPARE,
+    IDENTITY_TEMPORARY,
+];
+
+/// A folder that is ours and locked.
+pub(super) struct Folder<L> {
+    pub(super) lock: L,
+    pub(super) incarnation: Incarnation,
+    /// What its segments carry of its identity.
+    pub(super) identity: u32,
+    /// Segments 1 to this one are there.
+    pub(super) segments: u64,
+}
+
+/// Locks the folder, removes what is left over, and makes sure that it belongs to `who`; founds
+/// it if it is empty.
+pub(super) fn open_folder<D: Disk>(
+    disk: &D,
+    who: &Identity,
+) -> Result<Folder<D::Lock>, StoreError> {
+    let lock = disk.lock(LOCK).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StoreError::Locked {
+            folder: disk.path(""),
+        },
+        _ => folder_error(disk, &error),
+    })?;
+    let names = disk.list().map_err(|error| folder_error(disk, &error))?;
+    let known = names.iter().any(|name| name == IDENTITY);
+    // Look whose it is before anything is removed.
+    let folder = match known {
+        true => Some(read_identity(disk, who)?),
+        false => None,
+    };
+    for leftover in LEFTOVERS {
+        if names.iter().any(|name| name == leftover) {
+            delete(disk, leftover)?;
+        }
+    }
+    let segments: Vec<u64> = names
+        .iter()
+        .filter_map(|name| segment_number(name))
+        .collect();
+    let (folder, segments) = match folder {
+        Some(folder) => (folder, check_numbers(disk, &segments)?),
+        None => (found(disk, who, &segments)?, 1),
+    };
+    Ok(Folder {
+        lock,
+        incarnation: folder.incarnation,
+        identity: folder.crc(),
+        segments,
+    })
+}
+
+fn folder_error<D: Disk>(disk: &D, error: &io::Error) -> StoreError {
+    StoreError::Folder {
+        folder: disk.path(""),
+        error: error.to_string(),
+    }
+}
+
+fn delete<D: Disk>(disk: &D, name: &str) -> Result<(), StoreError> {
+    disk.delete(name)
+        .map_err(|error| StoreError::disk("cannot delete", disk.path(name), &error))
+}
+
+fn read_identity<D: Disk>(disk: &D, who: &Identity) -> Result<FolderIdentity, StoreError> {
+    let path = disk.path(IDENTITY);
+    let failed = |error| StoreError::disk("cannot read", path.clone(), &error);
+    let file = disk.open(IDENTITY).map_err(failed)?;
+    let bytes = file.bytes().map_err(failed)?;
+    if bytes > IDENTITY_BYTES_MAX {
+        return Err(StoreError::BadIdentity {
+            file: path,
+            reason: format!("it is longer than {IDENTITY_BYTES_MAX} bytes"),
+        });
+    }
+    let mut text = vec![0; bytes as usize];
+    let filled = file.read_at(&mut text, 0).map_err(failed)?;
+    let folder = FolderIdentity::decode(&path, &text[..filled])?;
+    folder.check(&path, who)?;
+    Ok(folder)
+}
+
+/// Makes the first segment, then the identity: a folder with an identity has had a journal, so one
+/// that lacks it has lost it and must not vote as if it had promised nothing.
+fn found<D: Disk>(
+    disk: &D,
+    who: &Identity,
+    segments: &[u64],
+) -> Result<FolderIdentity, StoreError> {
+    for number in segments {
+        let name = segment_name(*number);
+        if holds_commits(disk, &name)? {
+            return Err(StoreError::MissingIdentity {
+                folder: disk.path(""),
+                segment: name,
+            });
+        }
+        delete(disk, &name)?;
+    }
+    let folder = who.founded();
+    let header = SegmentHeader {
+        version: FORMAT_VERSION,
+        identity: folder.crc(),
+        number: 1,
+        life: life(folder.incarnation, 1),
+        first_sequence: 1,
+        previous_crc: 0,
+    };
+    make_segment(disk, &header, None)?;
+    let failed = |error| StoreError::disk("cannot write", disk.path(IDENTITY), &error);
+    let file = disk.create(IDENTITY_TEMPORARY).map_err(failed)?;
+    file.write_at(folder.encode().as_bytes(), 0)
+        .map_err(failed)?;
+    file.sync().map_err(failed)?;
+    disk.rename(IDENTITY_TEMPORARY, IDENTITY).map_err(failed)?;
+    disk.sync_dir().map_err(failed)?;
+    Ok(folder)
+}
+
+/// Segments are numbered from 1 without a hole; says how many there are. `segments` are sorted.
+fn check_numbers<D: Disk>(disk: &D, segments: &[u64]) -> Result<u64, StoreError> {
+    let held = (1..)
+        .zip(segments)
+        .take_while(|(expected, number)| expected == *number);
+    let count = held.count() as u64;
+    if count > 0 && count == segments.len() as u64 {
+        return Ok(count);
+    }
+    Err(StoreError::MissingSegment {
+        file: disk.path(&segment_name(count + 1)),
+    })
+}
