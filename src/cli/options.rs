@@ -49,8 +49,6 @@ pub(crate) struct Server {
 /// Everything a client needs to connect.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    /// The topology that was named, or the quickstart; absent if only --connect was given.
-    pub(crate) topology: Option<Topology>,
     /// One endpoint for each node of the topology, or those of --connect in their order.
     pub(crate) servers: Vec<Server>,
     /// The client's own key pair.
@@ -61,8 +59,6 @@ pub(crate) struct Resolved {
 pub(crate) struct Source {
     /// What messages call it.
     pub(crate) name: String,
-    /// Where it is; absent for the built-in one.
-    pub(crate) path: Option<PathBuf>,
     /// Its text.
     pub(crate) text: String,
     /// What it declares.
@@ -88,11 +84,7 @@ impl Target {
             let named = |endpoint: &String| self.server(endpoint, topology.as_ref(), &server_key);
             self.connect.iter().map(named).collect::<Result<_, _>>()?
         };
-        let resolved = Resolved {
-            topology,
-            servers,
-            identity,
-        };
+        let resolved = Resolved { servers, identity };
         match resolved.servers.iter().find(|server| server.key.is_some()) {
             Some(server) if resolved.identity.is_none() => Err(Failure::user(
                 format!(
@@ -178,7 +170,6 @@ pub(crate) fn read_source(path: Option<&Path>) -> Result<Source, Failure> {
     let Some(path) = path else {
         return Ok(Source {
             name: QUICKSTART_NAME.to_owned(),
-            path: None,
             text: QUICKSTART.to_owned(),
             parsed: topology::parse(QUICKSTART, Path::new("/")),
         });
@@ -187,12 +178,7 @@ pub(crate) fn read_source(path: Option<&Path>) -> Result<Source, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let parsed = topology::parse(&text, &absolute);
     let name = path.display().to_string();
-    Ok(Source {
-        name,
-        path: Some(absolute),
-        text,
-        parsed,
-    })
+    Ok(Source { name, text, parsed })
 }
 
 /// Reads a key file as `weft keys new` writes it.
@@ -305,14 +291,8 @@ mod tests {
         target.connect = vec!["tcp://beta.example.net:7101".to_owned()];
         let resolved = target.resolve().expect("an endpoint");
         assert_eq!(resolved.servers[0].node.as_deref(), Some("beta"));
-        let beta = resolved
-            .topology
-            .as_ref()
-            .and_then(|own| own.node(&"beta".into()));
-        assert_eq!(
-            resolved.servers[0].key,
-            beta.and_then(|node| node.public_key.clone())
-        );
+        let key = resolved.servers[0].key.as_ref().map(PublicKey::as_str);
+        assert_eq!(key, Some("5<7fE>}+[U]8rYR(b#TFy*IEN572$hJiy[<Jom&M"));
     }
 
     #[test]
@@ -322,7 +302,6 @@ mod tests {
             ..Target::default()
         };
         let resolved = target.resolve().expect("endpoints");
-        assert!(resolved.topology.is_none());
         assert_eq!(resolved.servers.len(), 2);
         target.server_key = Some("short".to_owned());
         assert!(told(&target).contains("this has 5"));
