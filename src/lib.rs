@@ -4,6 +4,7 @@
 //! (`actor`, `store`, `client`, `sim`, `cli`) that owns sockets, disks, clocks and threads. The core never reads a
 //! clock, opens a file or socket, or draws ambient randomness; `tests/it/tidy.rs` holds every room to its imports.
 
+pub mod actor;
 pub mod channel;
 pub mod cli;
 pub mod client;

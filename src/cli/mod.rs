@@ -8,6 +8,7 @@ mod connect;
 mod failure;
 mod health;
 mod keys;
+mod node;
 mod options;
 mod plan;
 mod publish;
@@ -47,6 +48,8 @@ enum Command {
     Check(check::Args),
     /// Show every socket and every copy that a topology leads to
     Plan(plan::Args),
+    /// Run one node until SIGINT or SIGTERM
+    Node(node::Args),
     /// Make keys for nodes and clients
     Keys(keys::Args),
 }
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Node(args) => node::run(args),
         Command::Keys(args) => keys::run(args),
     };
     result.unwrap_or_else(|failure| failure.report())

@@ -4,5 +4,8 @@ mod cli;
 mod client;
 mod crash;
 mod journal_kit;
+mod security;
+mod sockets;
 mod storage;
+mod support;
 mod wire;

@@ -1,0 +1,22 @@
+//! The shell of a node: actors around the core, each of which owns one socket or a disk thread.
+//!
+//! They translate what happens into inputs and carry outputs out. What to do about anything is
+//! the core's say. This is the only room that imports actix, and the only one that opens sockets
+//! for a node.
+
+mod disk;
+mod duties;
+mod error;
+mod fatal;
+mod gate;
+mod keys;
+mod messages;
+mod node;
+mod refusals;
+mod run;
+mod socket;
+mod sockets;
+
+pub use error::StartError;
+pub use messages::SocketName;
+pub use run::{Exit, NodeHandle, run_node, spawn_node};

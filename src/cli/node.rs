@@ -1,0 +1,88 @@
+//! `weft node`: runs one node of a topology until it is told to stop.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use ring::rand::SecureRandom;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use super::{Failure, options};
+use crate::actor::{self, Exit};
+use crate::topology::Topology;
+use crate::types::NodeName;
+
+/// `weft node`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The topology file
+    file: PathBuf,
+    /// The node's name in it
+    name: String,
+    /// The data folder [default: the topology's, else ./weft-data/NAME]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Decides everything that is random in the node's logic [default: drawn]
+    #[arg(long, hide = true)]
+    seed: Option<u64>,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    log_to_stderr(&args.name);
+    let topology = options::read_topology(Some(&args.file))?;
+    let data = args.data.unwrap_or_else(|| folder(&topology, &args.name));
+    let seed = args.seed.map_or_else(draw, Ok)?;
+    tracing::info!("data in {}; seed {seed}", data.display());
+    match actor::run_node(topology, &args.name, &data, seed) {
+        Ok(Exit::Stopped) => Ok(ExitCode::SUCCESS),
+        Ok(Exit::Failed(why)) => Err(Failure::internal(format!("node {}: {why}", args.name))),
+        Err(error) => Err(Failure::User(miette::miette!(
+            "node {} does not start: {error}",
+            args.name
+        ))),
+    }
+}
+
+fn folder(topology: &Topology, name: &str) -> PathBuf {
+    topology
+        .node(&NodeName::from(name))
+        .and_then(|node| node.data.clone())
+        .unwrap_or_else(|| PathBuf::from("weft-data").join(name))
+}
+
+fn draw() -> Result<u64, Failure> {
+    let mut bytes = [0; 8];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Failure::internal("the system's random generator gave nothing"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Logs to stderr, each line with the node's name, since `weft up` mixes those of several.
+/// `WEFT_LOG` chooses what is logged, as in `WEFT_LOG=debug`.
+fn log_to_stderr(node: &str) {
+    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Fails where somebody set a logger before, which is then in charge.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(color)
+        .with_target(false)
+        .with_timer(Stamp(node.to_owned()))
+        .try_init();
+}
+
+/// The time and the node's name.
+struct Stamp(String);
+
+impl FormatTime for Stamp {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
+        write!(writer, "{now} {}", self.0)
+    }
+}

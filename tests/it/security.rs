@@ -1,0 +1,189 @@
+//! The security floor: which keys pass where, and that a node which could not enforce it does not
+//! start.
+
+use std::os::unix::fs::PermissionsExt;
+
+use weft::actor::{StartError, spawn_node};
+use weft::topology::Topology;
+
+use crate::support::{CLIENT, Fabric, Keys, PATIENCE, wait_until};
+
+/// How a handshake ended, as the one who connects sees it.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Admitted,
+    Refused,
+}
+
+/// Connects and waits for the end of the handshake. `keys` are one's own and the server's.
+fn knock(endpoint: &str, keys: Option<(&Keys, &[u8; 32])>) -> Outcome {
+    let context = zmq::Context::new();
+    let socket = context.socket(zmq::DEALER).expect("a socket");
+    socket.set_linger(0).expect("linger");
+    if let Some((own, server)) = keys {
+        socket.set_curve_serverkey(server).expect("a key");
+        socket.set_curve_publickey(&own.public).expect("a key");
+        socket.set_curve_secretkey(&own.secret).expect("a key");
+    }
+    let events = [
+        zmq::SocketEvent::HANDSHAKE_SUCCEEDED,
+        zmq::SocketEvent::HANDSHAKE_FAILED_AUTH,
+        zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL,
+        zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL,
+        zmq::SocketEvent::DISCONNECTED,
+    ];
+    let mask = events
+        .into_iter()
+        .fold(0, |mask, event| mask | event as i32);
+    socket.monitor("inproc://monitor", mask).expect("monitored");
+    let monitor = context.socket(zmq::PAIR).expect("a socket");
+    monitor
+        .set_rcvtimeo(PATIENCE.as_millis() as i32)
+        .expect("a timeout");
+    monitor.connect("inproc://monitor").expect("connected");
+    socket.connect(endpoint).expect("connected");
+    let event = monitor.recv_msg(0).expect("the handshake ends");
+    let number = u16::from_ne_bytes([event[0], event[1]]);
+    match number == zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() {
+        true => Outcome::Admitted,
+        false => Outcome::Refused,
+    }
+}
+
+#[test]
+fn declared_keys_pass_at_their_own_endpoints_only() {
+    let fabric = Fabric::with_keys(&["a", "b"]);
+    let mut a = fabric.serve("a");
+    let server = &fabric.keys("a").public;
+    let (clients, peers) = (fabric.endpoint("a"), fabric.peers_endpoint("a"));
+    let (client, peer, stranger) = (fabric.client_keys(), fabric.keys("b"), Keys::new());
+
+    assert_eq!(knock(&clients, Some((client, server))), Outcome::Admitted);
+    assert_eq!(knock(&peers, Some((peer, server))), Outcome::Admitted);
+    for (endpoint, keys, who) in [
+        (
+            &clients,
+            Some((&stranger, server)),
+            "a stranger as a client",
+        ),
+        (&peers, Some((&stranger, server)), "a stranger as a peer"),
+        (&clients, None, "a client without CURVE"),
+        (&peers, None, "a peer without CURVE"),
+        (
+            &peers,
+            Some((client, server)),
+            "a client's key at the peers",
+        ),
+        (
+            &clients,
+            Some((peer, server)),
+            "a node's key at the clients",
+        ),
+        (
+            &clients,
+            Some((client, &stranger.public)),
+            "another node's key",
+        ),
+    ] {
+        assert_eq!(knock(endpoint, keys), Outcome::Refused, "{who}");
+    }
+    // Whoever knows a public key does not have the secret one.
+    let thief = Keys {
+        public: client.public,
+        ..stranger.clone()
+    };
+    assert_eq!(knock(&clients, Some((&thief, server))), Outcome::Refused);
+
+    wait_until("refusals in the log", || {
+        let log = a.log();
+        log.contains(&format!(
+            "the key \"{}\" is not declared among",
+            stranger.public_key
+        )) && log.contains("it speaks no CURVE")
+    });
+    assert!(!a.log().contains(&stranger.secret_z85));
+    assert!(a.is_running());
+    let welcome = fabric.speaker("a").hello();
+    assert_eq!(welcome.principal.as_deref(), Some(CLIENT));
+}
+
+#[test]
+fn a_flood_of_strangers_fills_no_log() {
+    let fabric = Fabric::with_keys(&["a"]);
+    let a = fabric.serve("a");
+    let stranger = Keys::new();
+    for _ in 0..40 {
+        let keys = (&stranger, &fabric.keys("a").public);
+        assert_eq!(knock(&fabric.endpoint("a"), Some(keys)), Outcome::Refused);
+    }
+    let lines = a.log().matches("is not declared among").count();
+    assert!((1..=10).contains(&lines), "{lines} lines");
+    fabric.speaker("a").hello();
+}
+
+fn start(fabric: &Fabric, topology: Topology) -> Result<(), StartError> {
+    spawn_node(topology, "a", &fabric.data("a"), 1).map(|node| drop(node.stop()))
+}
+
+#[test]
+fn an_endpoint_that_others_reach_is_never_open() {
+    let fabric = Fabric::with_keys(&["a"]);
+    let mut topology = fabric.topology();
+    topology.nodes[0].clients[0].curve = false;
+    match start(&fabric, topology) {
+        Err(StartError::OpenEndpoint { endpoint }) => {
+            assert_eq!(endpoint, fabric.topology().nodes[0].clients[0].bind);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_node_without_its_keys_does_not_start() {
+    let fabric = Fabric::with_keys(&["a", "b"]);
+    let file = fabric.folder.path().join("a.secret");
+    let keys = std::fs::read_to_string(&file).expect("the keys");
+
+    let mut topology = fabric.topology();
+    topology.nodes[0].secret_key_file = None;
+    match start(&fabric, topology) {
+        Err(StartError::NoKey { missing, .. }) => assert_eq!(missing, "secret_key_file"),
+        other => panic!("{other:?}"),
+    }
+    std::fs::remove_file(&file).expect("removed");
+    match start(&fabric, fabric.topology()) {
+        Err(StartError::SecretKeyFile { path, .. }) => assert_eq!(path, file),
+        other => panic!("{other:?}"),
+    }
+    std::fs::write(&file, "no key").expect("written");
+    match start(&fabric, fabric.topology()) {
+        Err(StartError::SecretKeyText { path, .. }) => assert_eq!(path, file),
+        other => panic!("{other:?}"),
+    }
+    // The pair of another node.
+    let other = fabric.folder.path().join("b.secret");
+    std::fs::copy(other, &file).expect("copied");
+    match start(&fabric, fabric.topology()) {
+        Err(StartError::KeyMismatch { path, .. }) => assert_eq!(path, file),
+        other => panic!("{other:?}"),
+    }
+    // The right public key with a secret that does not belong to it: found by a handshake.
+    let forged = keys.replace(&fabric.keys("a").secret_z85, &Keys::new().secret_z85);
+    std::fs::write(&file, forged).expect("written");
+    match start(&fabric, fabric.topology()) {
+        Err(StartError::KeyMismatch { path, .. }) => assert_eq!(path, file),
+        other => panic!("{other:?}"),
+    }
+    std::fs::write(&file, keys).expect("written");
+    start(&fabric, fabric.topology()).expect("with its keys it starts");
+}
+
+#[test]
+fn a_secret_that_others_may_read_is_reported() {
+    let fabric = Fabric::with_keys(&["a"]);
+    let file = fabric.folder.path().join("a.secret");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).expect("changed");
+    let node = fabric.serve("a");
+    let said = node.flat_log();
+    assert!(said.contains("may be read by others (mode 644)"), "{said}");
+}

@@ -1,0 +1,248 @@
+//! A node's sockets and its start: what strangers may send, who may hold what, how it ends, and
+//! that a failed socket comes back.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use weft::actor::{Exit, SocketName, StartError, spawn_node};
+use weft::node::Lane;
+use weft::wire::Code;
+use weft::wire::client::Reply;
+
+use crate::support::{Fabric, PATIENCE, Speaker, wait_until};
+
+#[test]
+fn libzmq_is_the_one_with_curve() {
+    assert_eq!(zmq::version(), (4, 3, 5));
+    assert_eq!(zmq::has("curve"), Some(true));
+}
+
+#[test]
+fn signals_end_a_node_with_exit_0_within_5_s() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let fabric = Fabric::new(&["a"]);
+        let mut node = fabric.serve("a");
+        let start = Instant::now();
+        node.signal(signal);
+        let status = node.wait();
+        assert!(status.success(), "{status}: {}", node.log());
+        assert!(start.elapsed() < Duration::from_secs(5), "{}", node.log());
+        assert!(node.log().contains("stopped"), "{}", node.log());
+    }
+}
+
+#[test]
+fn a_node_without_its_peers_still_ends_within_5_s() {
+    let fabric = Fabric::new(&["a", "b", "c"]);
+    let mut node = fabric.serve("a");
+    let start = Instant::now();
+    node.signal(Signal::TERM);
+    assert!(node.wait().success(), "{}", node.log());
+    assert!(start.elapsed() < Duration::from_secs(5), "{}", node.log());
+}
+
+#[test]
+fn what_a_node_says_goes_to_stderr_with_its_name() {
+    let fabric = Fabric::new(&["a"]);
+    let node = fabric.serve("a");
+    wait_until("the line that it is ready", || node.log().contains("ready"));
+    assert!(
+        node.log().contains(" a  INFO ready: node a"),
+        "{}",
+        node.log()
+    );
+}
+
+/// What a raw socket hears of its connections.
+fn monitored(fabric: &Fabric, name: &str, events: i32) -> (Speaker, zmq::Socket) {
+    let context = zmq::Context::new();
+    let socket = context.socket(zmq::DEALER).expect("a socket");
+    socket.set_linger(0).expect("linger");
+    socket
+        .monitor("inproc://monitor", events)
+        .expect("monitored");
+    let monitor = context.socket(zmq::PAIR).expect("a socket");
+    monitor
+        .set_rcvtimeo(PATIENCE.as_millis() as i32)
+        .expect("a timeout");
+    monitor.connect("inproc://monitor").expect("connected");
+    socket.connect(&fabric.endpoint(name)).expect("connected");
+    (Speaker { socket }, monitor)
+}
+
+#[test]
+fn an_oversize_frame_costs_its_sender_the_connection_and_nobody_else() {
+    let fabric = Fabric::new(&["a"]);
+    let _node = fabric.serve("a");
+    let bystander = fabric.speaker("a");
+    bystander.hello();
+    let frame_max = fabric.topology().limits.frame_max as usize;
+
+    // As large as allowed is read, and refused for what it is.
+    let (large, monitor) = monitored(&fabric, "a", zmq::SocketEvent::DISCONNECTED as i32);
+    large.hello();
+    large.send_raw(&vec![0xc1; frame_max]);
+    match large.answer().header {
+        Reply::Refuse(refuse) => assert_eq!(refuse.code, Code::BadFrame.number()),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(
+        monitor.recv_msg(zmq::DONTWAIT).err(),
+        Some(zmq::Error::EAGAIN)
+    );
+
+    // One byte more is not.
+    large.send_raw(&vec![0xc1; frame_max + 1]);
+    monitor.recv_msg(0).expect("the node closes the connection");
+    bystander.hello();
+    assert_eq!(large.hello().node, "a", "it may come back");
+}
+
+#[test]
+fn frames_of_no_bytes_and_of_many_parts_are_refused_and_others_served() {
+    let fabric = Fabric::new(&["a"]);
+    let _node = fabric.serve("a");
+    let bystander = fabric.speaker("a");
+    bystander.hello();
+    let odd = fabric.speaker("a");
+    odd.hello();
+    odd.send_raw(b"");
+    assert!(matches!(odd.answer().header, Reply::Refuse(_)));
+    let parts = vec![b"part".as_slice(); 1_000];
+    odd.socket.send_multipart(parts, 0).expect("sent");
+    assert!(matches!(odd.answer().header, Reply::Refuse(_)));
+    bystander.hello();
+    odd.hello();
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let fabric = Fabric::new(&["a"]);
+    let endpoint = fabric.endpoint("a");
+    let address = endpoint.strip_prefix("tcp://").expect("tcp");
+    let _holder = TcpListener::bind(address).expect("the port is free");
+    let mut node = fabric.start("a");
+    assert_eq!(node.wait().code(), Some(1));
+    let said = node.flat_log();
+    assert!(said.contains(&endpoint), "{said}");
+    assert!(said.contains("in use"), "{said}");
+}
+
+#[test]
+fn an_ipc_endpoint_in_use_is_not_taken_away() {
+    let fabric = Fabric::new(&["a"]);
+    let text = fabric.text();
+    fabric.rewrite(&text.replace(
+        &format!("clients = \"{}\"", fabric.endpoint("a")),
+        "clients = \"ipc://a.sock\"",
+    ));
+    let mut topology = fabric.topology();
+    let first = spawn_node(topology.clone(), "a", &fabric.data("a"), 1).expect("it starts");
+    let free = Fabric::new(&["a"]).topology();
+    topology.nodes[0].peers = free.nodes[0].peers.clone();
+    topology.nodes[0].signals = free.nodes[0].signals.clone();
+    let second = spawn_node(topology.clone(), "a", &fabric.data("other"), 1);
+    match second {
+        Err(StartError::EndpointInUse { endpoint, .. }) => {
+            assert_eq!(endpoint, topology.nodes[0].clients[0].bind);
+        }
+        other => panic!("{other:?}"),
+    }
+    Speaker::connect(&topology.nodes[0].clients[0].advertise, None).hello();
+    assert_eq!(first.stop(), Exit::Stopped);
+}
+
+#[test]
+fn a_data_folder_serves_one_process() {
+    let fabric = Fabric::new(&["a"]);
+    let _first = fabric.serve("a");
+    // The same node and fabric with other ports, so that only the folder is in the way.
+    let twin = Fabric::new(&["a"]);
+    let mut second = twin.start_in("a", &fabric.data("a"));
+    assert_eq!(second.wait().code(), Some(1));
+    let said = second.flat_log();
+    assert!(said.contains("in use by another process"), "{said}");
+    fabric.speaker("a").hello();
+}
+
+#[test]
+fn a_foreign_or_unreadable_data_folder_is_refused() {
+    let fabric = Fabric::new(&["a"]);
+    let data = fabric.data("a");
+    let start = |topology, name| match spawn_node(topology, name, &data, 1) {
+        Ok(node) => format!("{:?}", node.stop()),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(start(fabric.topology(), "a"), "Stopped");
+    let mut foreign = fabric.topology();
+    foreign.fabric.name = "elsewhere".to_owned();
+    let said = start(foreign, "a");
+    assert!(said.contains("belongs to the fabric \"test\""), "{said}");
+    let mut renamed = fabric.topology();
+    renamed.nodes[0].name = "z".into();
+    let said = start(renamed, "z");
+    assert!(said.contains("belongs to the node \"a\""), "{said}");
+
+    let identity = data.join("identity");
+    let text = std::fs::read_to_string(&identity).expect("the identity");
+    std::fs::write(&identity, "something else\n").expect("written");
+    let said = start(fabric.topology(), "a");
+    assert!(said.contains("identity cannot be read"), "{said}");
+    std::fs::write(&identity, text).expect("written");
+    assert_eq!(start(fabric.topology(), "a"), "Stopped");
+
+    let file = fabric.folder.path().join("a-file");
+    std::fs::write(&file, "").expect("written");
+    match spawn_node(fabric.topology(), "a", &file, 1) {
+        Err(StartError::Store(error)) => assert!(error.to_string().contains("a-file"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_name_that_is_not_in_the_file_is_answered_with_the_nearest() {
+    let fabric = Fabric::new(&["alpha", "beta"]);
+    let mut node = fabric.start_in("alhpa", &fabric.data("alhpa"));
+    assert_eq!(node.wait().code(), Some(1));
+    let said = node.flat_log();
+    assert!(said.contains("did you mean \"alpha\"?"), "{said}");
+}
+
+#[test]
+fn a_failed_socket_serves_again_on_its_endpoint() {
+    let fabric = Fabric::new(&["a", "b"]);
+    let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+    let client = fabric.speaker("a");
+    client.hello();
+    assert_eq!(client.view().restarts, 0);
+    let sockets = [
+        SocketName::Clients(0),
+        SocketName::Peers,
+        SocketName::Link("b".into(), Lane::Control),
+        SocketName::Link("b".into(), Lane::Bulk),
+        SocketName::Publisher,
+        SocketName::Subscriber,
+        SocketName::Clients(0),
+    ];
+    for (socket, restarts) in sockets.into_iter().zip(1..) {
+        node.fail_socket(socket.clone());
+        wait_until(&format!("{socket:?} is counted as restarted"), || {
+            client.view().restarts >= restarts
+        });
+        client.hello();
+        fabric.speaker("a").hello();
+    }
+    assert_eq!(client.view().restarts, 7);
+    assert_eq!(node.stop(), Exit::Stopped);
+}
+
+#[test]
+fn a_stopped_node_leaves_its_endpoints_and_its_folder() {
+    let fabric = Fabric::new(&["a"]);
+    for _ in 0..2 {
+        let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+        fabric.speaker("a").hello();
+        assert_eq!(node.stop(), Exit::Stopped);
+    }
+}
