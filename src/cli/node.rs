@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use ring::rand::SecureRandom;
+use rustix::process::{Signal, getpid, kill_process};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -26,13 +27,20 @@ pub(crate) struct Args {
     /// The data folder [default: the topology's, else ./weft-data/NAME]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Stop once stdin ends, which is how a supervisor's death shows
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
     /// Decides everything that is random in the node's logic [default: drawn]
     #[arg(long, hide = true)]
     seed: Option<u64>,
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    log_to_stderr(&args.name);
+    // A supervisor says itself whose lines it passes on.
+    log_to_stderr((!args.exit_with_parent).then_some(&args.name));
+    if args.exit_with_parent {
+        stop_with_stdin();
+    }
     let topology = options::read_topology(Some(&args.file))?;
     let data = args.data.unwrap_or_else(|| folder(&topology, &args.name));
     let seed = args.seed.map_or_else(draw, Ok)?;
@@ -62,9 +70,18 @@ fn draw() -> Result<u64, Failure> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Logs to stderr, each line with the node's name, since `weft up` mixes those of several.
+/// Asks this process to stop, as SIGTERM does, once nobody holds the other end of stdin.
+fn stop_with_stdin() {
+    std::thread::spawn(|| {
+        // An error ends it as well as the end does.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = kill_process(getpid(), Signal::TERM);
+    });
+}
+
+/// Logs to stderr, each line with the node's name where it is given.
 /// `WEFT_LOG` chooses what is logged, as in `WEFT_LOG=debug`.
-fn log_to_stderr(node: &str) {
+fn log_to_stderr(node: Option<&String>) {
     let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Fails where somebody set a logger before, which is then in charge.
@@ -73,7 +90,9 @@ fn log_to_stderr(node: &str) {
         .with_writer(io::stderr)
         .with_ansi(color)
         .with_target(false)
-        .with_timer(Stamp(node.to_owned()))
+        .with_timer(Stamp(
+            node.map(|name| format!(" {name}")).unwrap_or_default(),
+        ))
         .try_init();
 }
 
@@ -83,6 +102,6 @@ struct Stamp(String);
 impl FormatTime for Stamp {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
-        write!(writer, "{now} {}", self.0)
+        write!(writer, "{now}{}", self.0)
     }
 }

@@ -2,6 +2,7 @@
 //! that a failed socket comes back.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -10,7 +11,7 @@ use weft::node::Lane;
 use weft::wire::Code;
 use weft::wire::client::Reply;
 
-use crate::support::{Fabric, PATIENCE, Speaker, wait_until};
+use crate::support::{Fabric, PATIENCE, Speaker, wait_for, wait_until, weft};
 
 #[test]
 fn libzmq_is_the_one_with_curve() {
@@ -30,6 +31,20 @@ fn signals_end_a_node_with_exit_0_within_5_s() {
         assert!(start.elapsed() < Duration::from_secs(5), "{}", node.log());
         assert!(node.log().contains("stopped"), "{}", node.log());
     }
+}
+
+#[test]
+fn a_node_stops_with_its_supervisor_when_asked_to() {
+    let fabric = Fabric::new(&["a"]);
+    let mut command = weft();
+    command.args(["node", "--exit-with-parent"]);
+    command.arg(&fabric.file).arg("a").arg("--data");
+    command.arg(fabric.data("a")).stdin(Stdio::piped());
+    let mut child = command.stderr(Stdio::null()).spawn().expect("weft starts");
+    fabric.speaker("a").hello();
+    drop(child.stdin.take());
+    let status = wait_for("the node to end", || child.try_wait().expect("a child"));
+    assert!(status.success(), "{status}");
 }
 
 #[test]
