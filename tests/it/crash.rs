@@ -143,3 +143,24 @@ fn a_commit_whose_sync_failed_is_written_anew_before_it_is_believed() {
     }
     assert!(believed > 10, "{believed} unsynced commits were believed");
 }
+
+#[test]
+fn one_seed_is_one_disaster() {
+    let run = |seed| {
+        let disk = SimDisk::new(seed);
+        let mut work = Work::new(1, 3_000);
+        disk.cut_power_after(50);
+        let end = work_until_it_fails(&mut work, &disk, COMMITS, &mut 0);
+        disk.crash();
+        let (_, items) = open(&disk).expect("a journal");
+        (end, items, disk.counts(), disk.take_elapsed())
+    };
+    for seed in 0..10 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+    let counts: Vec<_> = (0..10).map(|seed| run(seed).2).collect();
+    assert!(
+        counts.iter().any(|other| *other != counts[0]),
+        "seeds differ"
+    );
+}

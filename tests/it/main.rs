@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod crash;
+mod interposed;
 mod journal_kit;
 mod security;
 mod sockets;
