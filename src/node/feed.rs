@@ -34,7 +34,10 @@ pub(super) struct Feed {
     pub(super) asked: Option<(u64, Time)>,
     /// Not before this, after a refusal.
     pub(super) retry_at: Time,
-    /// Delivered and not acknowledged: the offset after it, and its bytes.
+    /// Set where the next record does not fit what is left of the window: nothing is asked for until
+    /// the client returns some.
+    pub(super) starved: bool,
+    /// Records delivered and not acknowledged: offset and bytes.
     unacked: VecDeque<(Offset, u64)>,
 }
 
@@ -44,6 +47,7 @@ impl Feed {
             at,
             asked: None,
             retry_at: Time(0),
+            starved: false,
             unacked: VecDeque::new(),
         }
     }
@@ -58,13 +62,22 @@ impl Feed {
 }
 
 impl Subscription {
-    /// Notes that `bytes` of records before `next` went to the client.
-    pub(super) fn deliver(&mut self, partition: &Partition, next: Offset, bytes: u64) {
+    /// Notes records that went to the client: offset and bytes of each.
+    pub(super) fn deliver(&mut self, partition: &Partition, records: Vec<(Offset, u64)>) {
+        let bytes = records.iter().map(|(_, bytes)| bytes).sum();
         self.window = self.window.saturating_sub_unsigned(bytes);
         self.used += bytes;
         if let Some(feed) = self.feeds.get_mut(partition) {
-            feed.unacked.push_back((next, bytes));
+            feed.unacked.extend(records);
         }
+    }
+
+    /// Whether a record of `bytes` may go after `picked` others: it fits the window, or nothing else
+    /// is out.
+    pub(super) fn admits(&self, bytes: u64, picked: u64) -> bool {
+        let left = self.window.saturating_sub_unsigned(picked);
+        i64::try_from(bytes).is_ok_and(|bytes| bytes <= left)
+            || (self.used + picked == 0 && left > 0)
     }
 
     /// The client is done with everything up to `offset`: its bytes return to the window.
@@ -72,22 +85,24 @@ impl Subscription {
         let Some(feed) = self.feeds.get_mut(partition) else {
             return;
         };
-        while let Some((next, bytes)) = feed.unacked.front().copied() {
-            if next > offset.saturating_add(1) {
-                break;
-            }
-            feed.unacked.pop_front();
-            self.window = self.window.saturating_add_unsigned(bytes);
-            self.used = self.used.saturating_sub(bytes);
-        }
+        let acked = feed.unacked.partition_point(|(kept, _)| *kept <= offset);
+        let bytes = feed.unacked.drain(..acked).map(|(_, bytes)| bytes).sum();
+        self.give_back(bytes);
     }
 
     /// The client takes `bytes` more. What it returned this way is not returned again by an ack.
     pub(super) fn credit(&mut self, bytes: u64) {
+        for feed in self.feeds.values_mut() {
+            feed.unacked.clear();
+        }
+        self.give_back(bytes);
+    }
+
+    fn give_back(&mut self, bytes: u64) {
         self.window = self.window.saturating_add_unsigned(bytes);
         self.used = self.used.saturating_sub(bytes);
         for feed in self.feeds.values_mut() {
-            feed.unacked.clear();
+            feed.starved = false;
         }
     }
 }
@@ -115,14 +130,24 @@ mod tests {
     #[test]
     fn an_ack_returns_what_lies_before_it_once() {
         let (mut subscription, partition) = subscription();
-        subscription.deliver(&partition, 5, 60);
-        subscription.deliver(&partition, 9, 70);
-        assert_eq!((subscription.window, subscription.used), (-30, 130));
-        subscription.ack(&partition, 3);
-        assert_eq!(subscription.window, -30, "half a deliver returns nothing");
+        subscription.deliver(&partition, vec![(3, 20), (4, 40), (7, 40)]);
+        assert_eq!((subscription.window, subscription.used), (0, 100));
         subscription.ack(&partition, 4);
         subscription.ack(&partition, 4);
-        assert_eq!((subscription.window, subscription.used), (30, 70));
+        assert_eq!((subscription.window, subscription.used), (60, 40));
+        subscription.ack(&partition, u64::MAX);
+        assert_eq!((subscription.window, subscription.used), (100, 0));
+    }
+
+    #[test]
+    fn a_record_larger_than_the_window_goes_alone() {
+        let (mut subscription, partition) = subscription();
+        assert!(subscription.admits(1_000, 0));
+        assert!(!subscription.admits(1_000, 10));
+        assert!(subscription.admits(90, 10));
+        subscription.deliver(&partition, vec![(0, 10)]);
+        assert!(!subscription.admits(1_000, 0));
+        assert!(!subscription.admits(91, 0));
     }
 
     #[test]
@@ -130,7 +155,7 @@ mod tests {
         let (mut subscription, partition) = subscription();
         subscription.credit(u64::MAX);
         subscription.credit(u64::MAX);
-        subscription.deliver(&partition, 5, 60);
+        subscription.deliver(&partition, vec![(5, 60)]);
         assert!(subscription.window > 0);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::channel::{Stamp, Stream};
 use crate::replica::Replica;
-use crate::types::{NodeName, Offset, Partition, Time, Wall};
+use crate::types::{NodeName, Offset, Time, Wall};
 use crate::wire::Code;
 use crate::wire::entry::{EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;

@@ -25,6 +25,8 @@ pub(super) struct Publishes {
     parked: BTreeSet<(u64, usize)>,
     /// Bytes of all of them.
     pub(super) bytes: u64,
+    /// Spreads publishes that name neither key, partition nor producer.
+    rotation: u32,
 }
 
 /// One publish.
@@ -107,10 +109,11 @@ impl Node {
             return Err((Code::TooLarge, message));
         }
         let (name, channel) = self.channel_of(publish, body)?;
+        let keyless = self.keyless(publish, &channel);
         let outcome = self
             .check_bounds(client, body.len() as u64, channel.is_stored())
             .and_then(|()| check_header(&name, &channel, publish))
-            .and_then(|()| split(publish, &name, &channel, body));
+            .and_then(|()| split(publish, &name, &channel, keyless, body));
         let ledger = self.ledger.entry(name.clone()).or_default();
         ledger.received += count;
         match outcome {
@@ -139,6 +142,22 @@ impl Node {
                 let message =
                     format!("no channel captures the subject {subject:?}; declared are {declared}");
                 Err((Code::NoChannelForSubject, message))
+            }
+        }
+    }
+
+    /// The partition of all records without a key of one publish. That of a numbered one follows from
+    /// its producer, so that a retry through any node finds the first.
+    fn keyless(&mut self, publish: &Publish, channel: &Channel) -> u32 {
+        if !channel.is_stored() {
+            return 0;
+        }
+        match (publish.partition, &publish.producer) {
+            (Some(named), _) => named,
+            (None, Some(producer)) => key_partition(producer, channel.partitions),
+            (None, None) => {
+                self.publishes.rotation = self.publishes.rotation.wrapping_add(1);
+                self.publishes.rotation % channel.partitions
             }
         }
     }
@@ -514,6 +533,7 @@ fn split(
     publish: &Publish,
     name: &ChannelName,
     channel: &Channel,
+    keyless: u32,
     body: &Bytes,
 ) -> Result<BTreeMap<u32, Split>, No> {
     let mut splits: BTreeMap<u32, Split> = BTreeMap::new();
@@ -528,7 +548,7 @@ fn split(
             let message = format!("record {position}, subject {subject:?}, is not for {name}");
             return Err((Code::MixedChannels, message));
         }
-        let number = partition_of(&record, subject, publish, channel, position)?;
+        let number = partition_of(&record, publish, channel, keyless, position)?;
         let split = splits.entry(number).or_default();
         let before = split.records.len();
         match record.subject {
@@ -548,13 +568,13 @@ fn split(
     Ok(splits)
 }
 
-/// Where a record goes: where the publish says, else where its key belongs. A record without a key
-/// counts as keyed by its subject, so that a retry through any node finds the same partition.
+/// Where a record goes: where its key belongs, which must be where the publish says, if it does; a
+/// record without a key goes to `keyless`.
 fn partition_of(
     record: &RawRecord<'_>,
-    subject: &str,
     publish: &Publish,
     channel: &Channel,
+    keyless: u32,
     position: u64,
 ) -> Result<u32, No> {
     if !channel.is_stored() {
@@ -567,9 +587,7 @@ fn partition_of(
                 format!("the key of record {position} belongs to partition {belongs}, not {named}");
             Err((Code::WrongPartition, message))
         }
-        (Some(named), _) => Ok(named),
-        (None, Some(belongs)) => Ok(belongs),
-        (None, None) => Ok(key_partition(subject.as_bytes(), channel.partitions)),
+        (_, belongs) => Ok(belongs.unwrap_or(keyless)),
     }
 }
 

@@ -267,14 +267,17 @@ impl Node {
         let Some(channel) = channel.map(|(name, _)| (*name).clone()) else {
             return;
         };
-        for (client, id) in self.signals.local.get(pattern).into_iter().flatten() {
-            let session = self.sessions.get_mut(client);
-            if let Some(subscription) = session.and_then(|s| s.subscriptions.get_mut(id)) {
-                subscription.sequence += gap;
-                let ledger = self.ledger.entry(channel.clone()).or_default();
-                ledger.matched += gap;
-                ledger.dropped += gap;
-            }
+        let subscribers = self.signals.local.get(pattern).cloned().unwrap_or_default();
+        for (client, id) in subscribers {
+            let session = self.sessions.get_mut(&client);
+            let Some(subscription) = session.and_then(|s| s.subscriptions.get_mut(&id)) else {
+                continue;
+            };
+            subscription.sequence += gap;
+            let ledger = self.ledger.entry(channel.clone()).or_default();
+            ledger.matched += gap;
+            ledger.dropped += gap;
+            self.deliver_nothing(&client, id, None);
         }
     }
 }

@@ -22,8 +22,11 @@ use crate::wire::{Code, RawRecords};
 struct Picked {
     runs: Vec<Stamped>,
     records: Vec<u8>,
-    count: u64,
+    /// Offset and bytes of each record.
+    sizes: Vec<(Offset, u64)>,
     next: Offset,
+    /// Whether the next record did not fit the window.
+    starved: bool,
 }
 
 impl Node {
@@ -194,7 +197,7 @@ impl Node {
             }
             // Where a feed begins must be known at once, whatever the window.
             let unknown = feed.next().is_none();
-            if (window <= 0 && !unknown) || feed.retry_at > now {
+            if ((window <= 0 || feed.starved) && !unknown) || feed.retry_at > now {
                 continue;
             }
             let Some(leader) = self.routes.leader(partition).cloned() else {
@@ -297,17 +300,16 @@ impl Node {
             return Ok(false);
         };
         let from = feed.next();
-        let picked = pick(&subscription.pattern, from, subscription.window, fetched)?;
-        let bytes = picked.records.len() as u64;
-        if picked.count > 0 {
-            subscription.deliver(partition, picked.next, bytes);
-        }
+        let picked = pick(subscription, from, fetched)?;
         if let Some(feed) = subscription.feeds.get_mut(partition) {
             feed.at = FetchFrom::Offset(picked.next);
+            feed.starved = picked.starved;
         }
-        if picked.count == 0 {
+        if picked.sizes.is_empty() {
             return Ok(false);
         }
+        let count = picked.sizes.len() as u64;
+        subscription.deliver(partition, picked.sizes);
         let deliver = Deliver {
             id,
             channel: partition.channel.to_string(),
@@ -315,18 +317,26 @@ impl Node {
             runs: picked.runs,
             next: Some(picked.next),
             sequence: None,
-            count: picked.count,
+            count,
         };
         self.reply(client, &Reply::Deliver(deliver), &picked.records);
         Ok(true)
     }
 
     /// A `deliver` without records: the subscription stands, or begins here in this partition.
-    fn deliver_nothing(&mut self, client: &ClientId, id: u64, partition: Option<&Partition>) {
+    pub(super) fn deliver_nothing(
+        &mut self,
+        client: &ClientId,
+        id: u64,
+        partition: Option<&Partition>,
+    ) {
         let mut deliver = Deliver {
             id,
             ..Deliver::default()
         };
+        if let Some(subscription) = self.subscription(client, id).filter(|s| s.signals) {
+            deliver.sequence = Some(subscription.sequence);
+        }
         if let (Some(partition), Some(subscription)) = (partition, self.subscription(client, id)) {
             deliver.channel = partition.channel.to_string();
             deliver.partition = Some(partition.number);
@@ -359,40 +369,38 @@ fn start(ask: &Subscribe, channel: &ChannelName, number: u32) -> Result<FetchFro
     })
 }
 
-/// The records of `fetched` at `from` and later that the pattern selects, until the window is
-/// filled; at least one, if there is one.
+/// The records of `fetched` at `from` and later that the subscription's pattern selects, as many as
+/// its window admits.
 fn pick(
-    pattern: &Pattern,
+    subscription: &Subscription,
     from: Option<Offset>,
-    window: i64,
     fetched: &Fetched,
 ) -> Result<Picked, String> {
     let mut picked = Picked {
         next: from.unwrap_or(fetched.next),
         ..Picked::default()
     };
-    let mut window = window;
     for (position, data) in fetched.entries.iter().enumerate() {
         let (head, records) = EntryHead::decode(data).map_err(|error| error.to_string())?;
         if position == 0 && from.is_none() {
             picked.next = head.first_offset;
         }
-        if !picked.take(pattern, &head, &records, &mut window)? {
-            return Ok(picked);
+        picked.take(subscription, &head, &records)?;
+        if picked.starved {
+            break;
         }
     }
     Ok(picked)
 }
 
 impl Picked {
-    /// Takes from one entry; false once the window is filled.
+    /// Takes from one entry.
     fn take(
         &mut self,
-        pattern: &Pattern,
+        subscription: &Subscription,
         head: &EntryHead,
         records: &Bytes,
-        window: &mut i64,
-    ) -> Result<bool, String> {
+    ) -> Result<(), String> {
         for (offset, record) in (head.first_offset..).zip(RawRecords::new(records)) {
             let record = record.map_err(|error| error.to_string())?;
             if offset < self.next {
@@ -400,14 +408,15 @@ impl Picked {
             }
             if record
                 .subject
-                .is_some_and(|subject| pattern.matches(subject))
+                .is_some_and(|subject| subscription.pattern.matches(subject))
             {
-                if *window <= 0 {
-                    return Ok(false);
+                let bytes = record.bytes.len() as u64;
+                if !subscription.admits(bytes, self.records.len() as u64) {
+                    self.starved = true;
+                    return Ok(());
                 }
-                *window = window.saturating_sub_unsigned(record.bytes.len() as u64);
                 self.records.extend_from_slice(record.bytes);
-                self.count += 1;
+                self.sizes.push((offset, bytes));
                 match self.runs.last_mut() {
                     Some(run) if run.offset + run.count == offset && run.time == head.time => {
                         run.count += 1;
@@ -421,6 +430,6 @@ impl Picked {
             }
             self.next = offset + 1;
         }
-        Ok(true)
+        Ok(())
     }
 }

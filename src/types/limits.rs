@@ -121,8 +121,9 @@ pub const APPENDS_INFLIGHT_MAX: usize = 64;
 /// Bytes of records in one `deliver` or one answer to a fetch between nodes (at least one record goes anyway).
 pub const DELIVER_BYTES_MAX: u64 = 256 << 10;
 
-/// A publish that no leader answered for this long is refused with `outcome_unknown`.
-pub const PUBLISH_TIMEOUT: Span = Span::from_secs(5);
+/// A publish that no leader answered for this long is refused with `outcome_unknown`, or with
+/// `no_leader` if it was never sent to one. The protocol promises an answer within 5 s.
+pub const PUBLISH_TIMEOUT: Span = Span::from_millis(4_500);
 
 /// A leader holds a fetch that finds nothing new for this long, then answers that there is nothing.
 pub const FETCH_WAIT: Span = Span::from_millis(1_000);

@@ -283,8 +283,8 @@ pub struct Deliver {
     /// is known (where `end` or `time` lies), the node says so in a `deliver` without records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Offset>,
-    /// Signals only: the number, among the signals that matched this subscription in this channel,
-    /// of the first record. A jump is a gap: that many were dropped.
+    /// Signals only: the number, among the signals that matched this subscription, of the first
+    /// record. A jump is a gap: that many were dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
     /// How many records follow.

@@ -1,0 +1,328 @@
+//! Nodes in one thread without a socket or a disk: frames cross at once, in order, and what a node
+//! persists is kept in a list, from which it can be started again. Time passes when a test says so.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weft::node::{ClientId, Input, Node, NodeConfig, NodeView, Output, Recovery};
+use weft::topology::{self, Topology};
+use weft::types::limits::TICK;
+use weft::types::{
+    Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, NodeName, Now, Record, Time, Wall,
+};
+use weft::wire::client::{Message, Publish, Reply, Request, Subscribe};
+use weft::wire::{decode_reply, encode_request, records};
+
+/// Several nodes and whoever talks to them.
+pub(crate) struct Fabric {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) nodes: BTreeMap<NodeName, Node>,
+    pub(crate) now: Now,
+    /// Each node's journal: what it persisted, in order.
+    pub(crate) journals: BTreeMap<NodeName, Vec<JournalItem>>,
+    /// Journals that take their time: a `Persist` there waits until it is released.
+    pub(crate) slow_disks: BTreeSet<NodeName>,
+    waiting: VecDeque<(NodeName, u64)>,
+    /// Frames from the first to the second are lost.
+    pub(crate) cut: BTreeSet<(NodeName, NodeName)>,
+    /// Clients whose pipe is full.
+    pub(crate) full: BTreeSet<ClientId>,
+    interest: BTreeSet<(NodeName, Bytes)>,
+    queue: VecDeque<(NodeName, Input)>,
+    inboxes: BTreeMap<ClientId, Vec<Message<Reply>>>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) stopped: BTreeSet<NodeName>,
+    starts: u64,
+}
+
+/// A client of one node.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) node: NodeName,
+    pub(crate) id: ClientId,
+}
+
+/// The shipped topology.
+pub(crate) fn quickstart() -> Arc<Topology> {
+    parse(include_str!("../../topology/quickstart.toml"))
+}
+
+/// A topology that a test wrote.
+pub(crate) fn parse(text: &str) -> Arc<Topology> {
+    let parsed = topology::parse(text, Path::new("/fabric/test.toml"));
+    Arc::new(parsed.topology.unwrap_or_else(|| panic!("{:?}", parsed.problems)))
+}
+
+impl Fabric {
+    /// Every node of the topology, started and not yet stepped.
+    pub(crate) fn new(topology: Arc<Topology>) -> Self {
+        let mut fabric = Self {
+            nodes: BTreeMap::new(),
+            now: Now { mono: Time(0), wall: Wall(1_700_000_000_000) },
+            journals: BTreeMap::new(),
+            slow_disks: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            cut: BTreeSet::new(),
+            full: BTreeSet::new(),
+            interest: BTreeSet::new(),
+            queue: VecDeque::new(),
+            inboxes: BTreeMap::new(),
+            notes: Vec::new(),
+            stopped: BTreeSet::new(),
+            starts: 0,
+            topology: topology.clone(),
+        };
+        for node in &topology.nodes {
+            fabric.start(node.name.as_str());
+        }
+        fabric
+    }
+
+    /// The quickstart, with every partition founded and led.
+    pub(crate) fn ready() -> Self {
+        let mut fabric = Self::new(quickstart());
+        fabric.run_until("every partition is led", Fabric::is_healthy);
+        fabric
+    }
+
+    /// Starts a node on what its journal holds.
+    pub(crate) fn start(&mut self, name: &str) {
+        let name: NodeName = name.into();
+        self.starts += 1;
+        let mut recovery = Recovery::new(&self.topology.limits);
+        for item in self.journals.entry(name.clone()).or_default() {
+            recovery.handle(item.clone()).expect("a journal this kit kept");
+        }
+        // The life of the folder: another one for each node, the same for each start.
+        let incarnation = Incarnation(u64::from(crc32fast::hash(name.as_str().as_bytes())) + 1);
+        let config = NodeConfig {
+            topology: self.topology.clone(),
+            name: name.clone(),
+            incarnation,
+            seed: self.starts,
+        };
+        let node = Node::new(config, recovery, self.now).expect("the topology fits the journal");
+        self.nodes.insert(name, node);
+    }
+
+    /// A node is gone at once, with all that was on its way to it and not yet synced.
+    pub(crate) fn kill(&mut self, name: &str) {
+        let name: NodeName = name.into();
+        self.nodes.remove(&name);
+        self.queue.retain(|(to, _)| *to != name);
+        self.waiting.retain(|(at, _)| *at != name);
+        self.interest.retain(|(node, _)| *node != name);
+    }
+
+    /// Delivers everything under way, and what it leads to.
+    pub(crate) fn settle(&mut self) {
+        while let Some((name, input)) = self.queue.pop_front() {
+            self.step(&name, input);
+        }
+    }
+
+    /// One tick of every node.
+    pub(crate) fn tick(&mut self) {
+        self.now.mono = self.now.mono + TICK;
+        self.now.wall.0 += TICK.as_millis();
+        for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
+            self.queue.push_back((name, Input::Tick));
+        }
+        self.settle();
+    }
+
+    /// Lets time pass until something holds.
+    pub(crate) fn run_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..1_000 {
+            if holds(self) {
+                return;
+            }
+            self.tick();
+        }
+        panic!("after 50 s it is still not so that {what}; notes: {:#?}", self.notes);
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.nodes.values().all(|node| node.view().problems.is_empty())
+    }
+
+    pub(crate) fn view(&self, name: &str) -> NodeView {
+        self.nodes[&NodeName::from(name)].view()
+    }
+
+    /// Who leads a partition, as everybody agrees.
+    pub(crate) fn leader(&self, channel: &str, partition: u32) -> Option<NodeName> {
+        let mut leaders: BTreeSet<Option<String>> = BTreeSet::new();
+        for node in self.nodes.values() {
+            for view in node.view().partitions {
+                if view.channel == channel && view.partition == partition {
+                    leaders.insert(view.leader);
+                }
+            }
+        }
+        match leaders.len() {
+            1 => leaders.pop_first().flatten().map(|name| name.as_str().into()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn client(&mut self, node: &str, routing: &str) -> Client {
+        let routing = Bytes::copy_from_slice(routing.as_bytes());
+        Client { node: node.into(), id: ClientId { listener: 0, routing } }
+    }
+
+    /// Sends frames as they are.
+    pub(crate) fn send_frames(&mut self, client: &Client, frames: Vec<Bytes>) {
+        let input = Input::ClientFrame { client: client.id.clone(), principal: None, frames };
+        self.queue.push_back((client.node.clone(), input));
+        self.settle();
+    }
+
+    pub(crate) fn send(&mut self, client: &Client, request: &Request, body: &[u8]) {
+        self.send_frames(client, vec![encode_request(request, body)]);
+    }
+
+    pub(crate) fn publish(&mut self, client: &Client, publish: Publish, records: &[Record]) {
+        let mut body = Vec::new();
+        for record in records {
+            records::encode_record(record, &mut body);
+        }
+        self.send(client, &Request::Publish(publish), &body);
+    }
+
+    pub(crate) fn subscribe(&mut self, client: &Client, subscribe: Subscribe) {
+        self.send(client, &Request::Subscribe(subscribe), &[]);
+    }
+
+    /// Everything a client was sent since the last time.
+    pub(crate) fn inbox(&mut self, client: &Client) -> Vec<Message<Reply>> {
+        self.inboxes.remove(&client.id).unwrap_or_default()
+    }
+
+    /// Lets time pass until a client is sent something, and takes all of it.
+    pub(crate) fn answer(&mut self, client: &Client) -> Vec<Message<Reply>> {
+        let id = client.id.clone();
+        self.run_until("the client is answered", |fabric| {
+            fabric.inboxes.get(&id).is_some_and(|inbox| !inbox.is_empty())
+        });
+        self.inbox(client)
+    }
+
+    /// The slow disks finish what they were given.
+    pub(crate) fn sync_slow_disks(&mut self) {
+        for (name, sequence) in std::mem::take(&mut self.waiting) {
+            self.queue.push_back((name, Input::Persisted { sequence }));
+        }
+        self.settle();
+    }
+
+    /// Hands a node any input.
+    pub(crate) fn input(&mut self, name: &str, input: Input) {
+        self.queue.push_back((name.into(), input));
+        self.settle();
+    }
+
+    fn step(&mut self, name: &NodeName, input: Input) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let mut outbox = Vec::new();
+        node.step(self.now, [input], &mut outbox);
+        for output in outbox {
+            self.execute(name, output);
+        }
+    }
+
+    fn execute(&mut self, name: &NodeName, output: Output) {
+        match output {
+            Output::ToClient { client, droppable: Some(what), .. } if self.full.contains(&client) => {
+                self.queue.push_back((name.clone(), Input::Dropped { client, what }));
+            }
+            Output::ToClient { client, frames, .. } => {
+                let frame = frames.last().expect("a message has a frame");
+                let message = decode_reply(frame).expect("a node sends what can be read");
+                self.inboxes.entry(client).or_default().push(message);
+            }
+            Output::ToPeer { peer, frame, .. } => {
+                if !self.cut.contains(&(name.clone(), peer.clone())) {
+                    self.queue.push_back((peer, Input::PeerFrame { principal: None, frame }));
+                }
+            }
+            Output::Signal { topic, frame } => {
+                for node in self.nodes.keys().filter(|node| *node != name) {
+                    let wanted = self.interest.contains(&(node.clone(), topic.clone()));
+                    if wanted && !self.cut.contains(&(name.clone(), node.clone())) {
+                        let (topic, frame) = (topic.clone(), frame.clone());
+                        let input = Input::SignalFrame { topic, frame };
+                        self.queue.push_back((node.clone(), input));
+                    }
+                }
+            }
+            Output::Interest { topic, wanted } => {
+                let place = (name.clone(), topic.clone());
+                match wanted {
+                    true => self.interest.insert(place),
+                    false => self.interest.remove(&place),
+                };
+                for node in self.nodes.keys().filter(|node| *node != name) {
+                    let input = Input::Interest { topic: topic.clone(), wanted };
+                    self.queue.push_back((node.clone(), input));
+                }
+            }
+            Output::Persist { sequence, items } => {
+                self.journals.entry(name.clone()).or_default().extend(items);
+                if self.slow_disks.contains(name) {
+                    self.waiting.push_back((name.clone(), sequence));
+                } else {
+                    self.queue.push_back((name.clone(), Input::Persisted { sequence }));
+                }
+            }
+            Output::Load(request) => {
+                let result = Ok(load(&self.journals[name], &request));
+                self.queue.push_back((name.clone(), Input::Loaded { id: request.id, result }));
+            }
+            Output::Note { text, .. } => self.notes.push(format!("{name}: {text}")),
+            Output::Stopped => {
+                self.stopped.insert(name.clone());
+            }
+        }
+    }
+}
+
+/// What a journal would answer.
+fn load(items: &[JournalItem], request: &LoadRequest) -> Vec<LogEntry> {
+    let mut log: Vec<LogEntry> = Vec::new();
+    for item in items {
+        if let JournalItem::Entry { partition, entry } = item
+            && *partition == request.partition
+        {
+            log.truncate(entry.index as usize - 1);
+            log.push(entry.clone());
+        }
+    }
+    let wanted = |entry: &&LogEntry| match request.from {
+        LoadFrom::Index(index) => entry.index >= index,
+        LoadFrom::Offset(offset) => entry.first_offset + u64::from(entry.count) > offset,
+        LoadFrom::Time(time) => entry.count > 0 && entry.time >= time,
+    };
+    let mut bytes = 0;
+    let mut found = Vec::new();
+    for entry in log.iter().filter(wanted).filter(|entry| entry.index < request.index_end) {
+        bytes += entry.data.len() as u64;
+        if bytes > request.bytes_max && !found.is_empty() {
+            break;
+        }
+        found.push(entry.clone());
+    }
+    found
+}
+
+/// A record with a subject, a key and a body.
+pub(crate) fn record(subject: &str, key: &str, body: &str) -> Record {
+    Record {
+        subject: subject.to_owned(),
+        key: (!key.is_empty()).then(|| Bytes::copy_from_slice(key.as_bytes())),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        ..Record::default()
+    }
+}
