@@ -28,6 +28,7 @@ impl Node {
                 Slot::Member(member) => {
                     let founding = member.founding.clone();
                     self.show_founding(&partition, &founding);
+                    self.call_first_election(&partition, &founding);
                 }
             }
         }
@@ -81,14 +82,12 @@ impl Node {
             return;
         };
         let founding = founding.clone();
-        let mut member = self.begin_member(founding, RecoveredLog::default(), None);
-        if member.founding.voters[0] == self.me() {
-            member.replica.campaign();
-        }
+        let member = self.begin_member(founding, RecoveredLog::default(), None);
         self.slots
             .insert(partition.clone(), Slot::Member(Box::new(member)));
         self.dirty.insert(partition.clone());
         self.state_due = true;
+        self.found_partitions();
     }
 
     pub(super) fn begin_member(
@@ -164,6 +163,28 @@ impl Node {
             partitions,
             voters,
         })
+    }
+
+    /// The founder calls the first election as soon as a majority holds the founding record, and so
+    /// leads from the start.
+    fn call_first_election(&mut self, partition: &Partition, founding: &Founding) {
+        let holding = founding.voters.iter().filter(|voter| {
+            let holds = self
+                .peers
+                .get(&voter.node)
+                .and_then(|peer| peer.holds.get(partition));
+            voter.node == self.name || holds == Some(&Some(founding.mark()))
+        });
+        if founding.voters[0] != self.me() || 2 * holding.count() <= founding.voters.len() {
+            return;
+        }
+        if let Some(Slot::Member(member)) = self.slots.get_mut(partition)
+            && member.replica.term() == 0
+            && member.replica.role() == "follower"
+        {
+            member.replica.campaign();
+            self.dirty.insert(partition.clone());
+        }
     }
 
     fn show_founding(&mut self, partition: &Partition, founding: &Founding) {

@@ -83,8 +83,9 @@ impl Node {
         for (partition, slot) in &self.slots {
             let (channel, number) = (partition.channel.clone(), partition.number);
             let founding = match slot {
-                Slot::Unfounded(None) => None,
-                Slot::Unfounded(Some(founding)) | Slot::Stranger(founding) => Some(founding.mark()),
+                // One that is still being written is not held.
+                Slot::Unfounded(_) => None,
+                Slot::Stranger(founding) => Some(founding.mark()),
                 Slot::Member(member) => Some(member.founding.mark()),
             };
             state.holds.push(Holds {

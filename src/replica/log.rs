@@ -119,8 +119,9 @@ impl Log {
         Ok(entry)
     }
 
-    pub(super) fn set_hard_state(&mut self, state: HardState) {
-        self.hard_state = state;
+    /// Takes a new hard state; the one before.
+    pub(super) fn set_hard_state(&mut self, state: HardState) -> HardState {
+        std::mem::replace(&mut self.hard_state, state)
     }
 
     pub(super) fn next_offset(&self) -> Offset {

@@ -49,6 +49,8 @@ pub struct Replica {
     /// of its own. One that does not is durable as soon as those before it are.
     outstanding: VecDeque<(u64, bool)>,
     synced: u64,
+    /// The newest `Ready` that changed the term or the vote.
+    voted: u64,
     failure: Option<String>,
 }
 
@@ -108,6 +110,7 @@ impl Replica {
             held: VecDeque::new(),
             outstanding: VecDeque::new(),
             synced: 0,
+            voted: 0,
             failure: None,
         };
         replica.steady();
@@ -338,7 +341,10 @@ impl Replica {
             }
         }
         if let Some(state) = ready.hs() {
-            self.raw.mut_store().set_hard_state(state.clone());
+            let before = self.raw.mut_store().set_hard_state(state.clone());
+            if (before.term, before.vote) != (state.term, state.vote) {
+                self.voted = number;
+            }
             let (term, vote, commit) = (state.term, state.vote, state.commit);
             let partition = partition.clone();
             output.items.push(JournalItem::HardState {
@@ -351,7 +357,16 @@ impl Replica {
         output
             .messages
             .extend(ready.take_messages().into_iter().map(|m| self.to_wire(m)));
-        let promises = ready.take_persisted_messages();
+        let mut promises = ready.take_persisted_messages();
+        if self.voted <= self.synced {
+            // It promises nothing but to be alive in a term that is synced. Held behind a slow disk,
+            // it would cost the leader its quorum.
+            let alive = |m: &mut Message| m.get_msg_type() == MessageType::MsgHeartbeatResponse;
+            let alive: Vec<Message> = promises.extract_if(.., alive).collect();
+            output
+                .messages
+                .extend(alive.into_iter().map(|m| self.to_wire(m)));
+        }
         let must_sync = ready.must_sync();
         for entry in ready.take_committed_entries() {
             output.committed.push(self.raw.store().committed(&entry));

@@ -31,7 +31,7 @@ pub(crate) struct Fabric {
     pub(crate) full: BTreeSet<ClientId>,
     interest: BTreeSet<(NodeName, Bytes)>,
     queue: VecDeque<(NodeName, Input)>,
-    inboxes: BTreeMap<ClientId, Vec<Message<Reply>>>,
+    inboxes: BTreeMap<(NodeName, ClientId), Vec<Message<Reply>>>,
     pub(crate) notes: Vec<String>,
     pub(crate) stopped: BTreeSet<NodeName>,
     starts: u64,
@@ -52,7 +52,11 @@ pub(crate) fn quickstart() -> Arc<Topology> {
 /// A topology that a test wrote.
 pub(crate) fn parse(text: &str) -> Arc<Topology> {
     let parsed = topology::parse(text, Path::new("/fabric/test.toml"));
-    Arc::new(parsed.topology.unwrap_or_else(|| panic!("{:?}", parsed.problems)))
+    Arc::new(
+        parsed
+            .topology
+            .unwrap_or_else(|| panic!("{:?}", parsed.problems)),
+    )
 }
 
 impl Fabric {
@@ -60,7 +64,10 @@ impl Fabric {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
         let mut fabric = Self {
             nodes: BTreeMap::new(),
-            now: Now { mono: Time(0), wall: Wall(1_700_000_000_000) },
+            now: Now {
+                mono: Time(0),
+                wall: Wall(1_700_000_000_000),
+            },
             journals: BTreeMap::new(),
             slow_disks: BTreeSet::new(),
             waiting: VecDeque::new(),
@@ -80,10 +87,10 @@ impl Fabric {
         fabric
     }
 
-    /// The quickstart, with every partition founded and led.
+    /// The quickstart, with every partition founded and led by its preferred leader.
     pub(crate) fn ready() -> Self {
         let mut fabric = Self::new(quickstart());
-        fabric.run_until("every partition is led", Fabric::is_healthy);
+        fabric.run_until("every partition is led", Fabric::is_settled);
         fabric
     }
 
@@ -93,7 +100,9 @@ impl Fabric {
         self.starts += 1;
         let mut recovery = Recovery::new(&self.topology.limits);
         for item in self.journals.entry(name.clone()).or_default() {
-            recovery.handle(item.clone()).expect("a journal this kit kept");
+            recovery
+                .handle(item.clone())
+                .expect("a journal this kit kept");
         }
         // The life of the folder: another one for each node, the same for each start.
         let incarnation = Incarnation(u64::from(crc32fast::hash(name.as_str().as_bytes())) + 1);
@@ -141,11 +150,25 @@ impl Fabric {
             }
             self.tick();
         }
-        panic!("after 50 s it is still not so that {what}; notes: {:#?}", self.notes);
+        panic!(
+            "after 50 s it is still not so that {what}; notes: {:#?}",
+            self.notes
+        );
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        self.nodes.values().all(|node| node.view().problems.is_empty())
+        self.nodes
+            .values()
+            .all(|node| node.view().problems.is_empty())
+    }
+
+    /// Healthy, and every partition led by its preferred leader.
+    pub(crate) fn is_settled(&self) -> bool {
+        let views = self.nodes.values().flat_map(|node| node.view().partitions);
+        self.is_healthy()
+            && views
+                .into_iter()
+                .all(|view| view.leader.as_ref() == Some(&view.preferred))
     }
 
     pub(crate) fn view(&self, name: &str) -> NodeView {
@@ -163,19 +186,32 @@ impl Fabric {
             }
         }
         match leaders.len() {
-            1 => leaders.pop_first().flatten().map(|name| name.as_str().into()),
+            1 => leaders
+                .pop_first()
+                .flatten()
+                .map(|name| name.as_str().into()),
             _ => None,
         }
     }
 
     pub(crate) fn client(&mut self, node: &str, routing: &str) -> Client {
         let routing = Bytes::copy_from_slice(routing.as_bytes());
-        Client { node: node.into(), id: ClientId { listener: 0, routing } }
+        Client {
+            node: node.into(),
+            id: ClientId {
+                listener: 0,
+                routing,
+            },
+        }
     }
 
     /// Sends frames as they are.
     pub(crate) fn send_frames(&mut self, client: &Client, frames: Vec<Bytes>) {
-        let input = Input::ClientFrame { client: client.id.clone(), principal: None, frames };
+        let input = Input::ClientFrame {
+            client: client.id.clone(),
+            principal: None,
+            frames,
+        };
         self.queue.push_back((client.node.clone(), input));
         self.settle();
     }
@@ -198,14 +234,19 @@ impl Fabric {
 
     /// Everything a client was sent since the last time.
     pub(crate) fn inbox(&mut self, client: &Client) -> Vec<Message<Reply>> {
-        self.inboxes.remove(&client.id).unwrap_or_default()
+        self.inboxes
+            .remove(&(client.node.clone(), client.id.clone()))
+            .unwrap_or_default()
     }
 
     /// Lets time pass until a client is sent something, and takes all of it.
     pub(crate) fn answer(&mut self, client: &Client) -> Vec<Message<Reply>> {
-        let id = client.id.clone();
+        let id = (client.node.clone(), client.id.clone());
         self.run_until("the client is answered", |fabric| {
-            fabric.inboxes.get(&id).is_some_and(|inbox| !inbox.is_empty())
+            fabric
+                .inboxes
+                .get(&id)
+                .is_some_and(|inbox| !inbox.is_empty())
         });
         self.inbox(client)
     }
@@ -225,7 +266,9 @@ impl Fabric {
     }
 
     fn step(&mut self, name: &NodeName, input: Input) {
-        let Some(node) = self.nodes.get_mut(name) else { return };
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
         let mut outbox = Vec::new();
         node.step(self.now, [input], &mut outbox);
         for output in outbox {
@@ -235,17 +278,35 @@ impl Fabric {
 
     fn execute(&mut self, name: &NodeName, output: Output) {
         match output {
-            Output::ToClient { client, droppable: Some(what), .. } if self.full.contains(&client) => {
-                self.queue.push_back((name.clone(), Input::Dropped { client, what }));
+            Output::ToClient {
+                client,
+                droppable: Some(what),
+                ..
+            } if self.full.contains(&client) => {
+                self.queue
+                    .push_back((name.clone(), Input::Dropped { client, what }));
             }
             Output::ToClient { client, frames, .. } => {
                 let frame = frames.last().expect("a message has a frame");
                 let message = decode_reply(frame).expect("a node sends what can be read");
-                self.inboxes.entry(client).or_default().push(message);
+                // [C10] a client ignores pings.
+                if matches!(message.header, Reply::Ping(_)) {
+                    return;
+                }
+                self.inboxes
+                    .entry((name.clone(), client))
+                    .or_default()
+                    .push(message);
             }
             Output::ToPeer { peer, frame, .. } => {
                 if !self.cut.contains(&(name.clone(), peer.clone())) {
-                    self.queue.push_back((peer, Input::PeerFrame { principal: None, frame }));
+                    self.queue.push_back((
+                        peer,
+                        Input::PeerFrame {
+                            principal: None,
+                            frame,
+                        },
+                    ));
                 }
             }
             Output::Signal { topic, frame } => {
@@ -265,7 +326,10 @@ impl Fabric {
                     false => self.interest.remove(&place),
                 };
                 for node in self.nodes.keys().filter(|node| *node != name) {
-                    let input = Input::Interest { topic: topic.clone(), wanted };
+                    let input = Input::Interest {
+                        topic: topic.clone(),
+                        wanted,
+                    };
                     self.queue.push_back((node.clone(), input));
                 }
             }
@@ -274,12 +338,19 @@ impl Fabric {
                 if self.slow_disks.contains(name) {
                     self.waiting.push_back((name.clone(), sequence));
                 } else {
-                    self.queue.push_back((name.clone(), Input::Persisted { sequence }));
+                    self.queue
+                        .push_back((name.clone(), Input::Persisted { sequence }));
                 }
             }
             Output::Load(request) => {
                 let result = Ok(load(&self.journals[name], &request));
-                self.queue.push_back((name.clone(), Input::Loaded { id: request.id, result }));
+                self.queue.push_back((
+                    name.clone(),
+                    Input::Loaded {
+                        id: request.id,
+                        result,
+                    },
+                ));
             }
             Output::Note { text, .. } => self.notes.push(format!("{name}: {text}")),
             Output::Stopped => {
@@ -307,7 +378,11 @@ fn load(items: &[JournalItem], request: &LoadRequest) -> Vec<LogEntry> {
     };
     let mut bytes = 0;
     let mut found = Vec::new();
-    for entry in log.iter().filter(wanted).filter(|entry| entry.index < request.index_end) {
+    for entry in log
+        .iter()
+        .filter(wanted)
+        .filter(|entry| entry.index < request.index_end)
+    {
         bytes += entry.data.len() as u64;
         if bytes > request.bytes_max && !found.is_empty() {
             break;

@@ -5,6 +5,8 @@ mod client;
 mod crash;
 mod interposed;
 mod journal_kit;
+mod kit;
+mod node;
 mod security;
 mod sockets;
 mod storage;

@@ -1,0 +1,329 @@
+//! Founding, elections, hand-over, strangers, and peers that say what cannot be.
+
+use bytes::Bytes;
+use weft::node::{Input, Node, NodeConfig, NodeError, Recovery};
+use weft::types::{Incarnation, JournalItem, NodeName};
+use weft::wire::client::{From, Publish, Subscribe};
+use weft::wire::encode_peer;
+use weft::wire::peer::Envelope;
+
+use super::{confirms, delivers};
+use crate::kit::{Client, Fabric, parse, quickstart, record};
+
+fn store(fabric: &mut Fabric, client: &Client, body: &str) -> bool {
+    let publish = Publish {
+        id: Some(1),
+        ..Publish::default()
+    };
+    fabric.publish(client, publish, &[record("audit.x", "k", body)]);
+    !confirms(&fabric.answer(client)).is_empty()
+}
+
+#[test]
+fn a_partition_is_founded_once_by_all_its_replicas() {
+    let mut fabric = Fabric::new(quickstart());
+    fabric.kill("c");
+    for _ in 0..100 {
+        fabric.tick();
+    }
+    let founded = |fabric: &Fabric| {
+        let items = fabric.journals.values().flatten();
+        items
+            .filter(|item| matches!(item, JournalItem::Founding { .. }))
+            .count()
+    };
+    assert_eq!(founded(&fabric), 0, "one replica has not stated its life");
+    let problems = fabric.view("a").problems;
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("waits for c")),
+        "{problems:?}"
+    );
+    fabric.start("c");
+    fabric.run_until("every partition is led", Fabric::is_healthy);
+    assert_eq!(founded(&fabric), 15, "five partitions, three replicas each");
+    assert!(
+        fabric.is_settled(),
+        "the founder leads first: {:#?}",
+        fabric.notes
+    );
+}
+
+#[test]
+fn a_follower_takes_over_and_the_preferred_leader_gets_it_back() {
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let other = fabric
+        .nodes
+        .keys()
+        .find(|node| **node != leader)
+        .expect("another")
+        .clone();
+    let client = fabric.client(other.as_str(), "one");
+    assert!(store(&mut fabric, &client, "1"));
+    fabric.kill(leader.as_str());
+    fabric.run_until("another leads", |fabric| {
+        fabric.leader("audit", 0).is_some_and(|now| now != leader)
+    });
+    assert!(store(&mut fabric, &client, "2"));
+    fabric.start(leader.as_str());
+    fabric.run_until("the preferred leader leads again", Fabric::is_settled);
+    assert!(store(&mut fabric, &client, "3"));
+    let subscribe = Subscribe {
+        id: 1,
+        pattern: "audit.#".to_owned(),
+        from: Some(From::Start),
+        ..Subscribe::default()
+    };
+    fabric.subscribe(&client, subscribe);
+    fabric.run_until("all is read", |fabric| {
+        fabric.view(other.as_str()).sessions.credit_used_bytes > 60
+    });
+    let heard = delivers(&fabric.inbox(&client));
+    let bodies: Vec<String> = heard.into_iter().flat_map(|(_, bodies)| bodies).collect();
+    assert_eq!(bodies, ["1", "2", "3"]);
+}
+
+#[test]
+fn a_node_that_stops_hands_over_what_it_leads() {
+    let mut fabric = Fabric::ready();
+    fabric.input("a", Input::Stop);
+    fabric.run_until("it has stopped", |fabric| {
+        fabric.stopped.contains(&NodeName::from("a"))
+    });
+    let leads = fabric
+        .view("a")
+        .partitions
+        .iter()
+        .filter(|p| p.role == "leader")
+        .count();
+    assert_eq!(leads, 0);
+    fabric.kill("a");
+    let client = fabric.client("b", "one");
+    assert!(store(&mut fabric, &client, "1"), "nobody had to time out");
+}
+
+#[test]
+fn an_emptied_folder_is_a_stranger_and_has_no_vote() {
+    let mut fabric = Fabric::ready();
+    fabric.kill("c");
+    fabric.journals.clear();
+    let topology = fabric.topology.clone();
+    let incarnation = Incarnation(0xdead);
+    let config = NodeConfig {
+        topology: topology.clone(),
+        name: "c".into(),
+        incarnation,
+        seed: 9,
+    };
+    let node = Node::new(config, Recovery::new(&topology.limits), fabric.now).expect("starts");
+    fabric.nodes.insert("c".into(), node);
+    fabric.run_until("it knows that it is a stranger", |fabric| {
+        fabric
+            .view("c")
+            .partitions
+            .iter()
+            .all(|partition| partition.role == "stranger")
+    });
+    assert!(
+        fabric
+            .view("c")
+            .problems
+            .iter()
+            .any(|problem| problem.contains("no vote"))
+    );
+    // With `a` gone too there are two nodes, and one vote of three.
+    fabric.kill("a");
+    for _ in 0..200 {
+        fabric.tick();
+    }
+    assert!(
+        fabric
+            .view("b")
+            .partitions
+            .iter()
+            .all(|partition| partition.role != "leader")
+    );
+}
+
+// [C21] what was confirmed is there after every node was killed at once.
+#[test]
+fn all_nodes_killed_together_lose_nothing_confirmed() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    for body in 0..10 {
+        assert!(store(&mut fabric, &client, &body.to_string()));
+    }
+    for node in ["a", "b", "c"] {
+        fabric.kill(node);
+    }
+    for node in ["a", "b", "c"] {
+        fabric.start(node);
+    }
+    fabric.run_until("every partition is led", Fabric::is_healthy);
+    let next: Vec<u64> = ["a", "b", "c"]
+        .iter()
+        .map(|node| fabric.view(node).partitions[0].next_offset)
+        .collect();
+    assert_eq!(next, [10, 10, 10]);
+}
+
+#[test]
+fn a_follower_that_missed_more_than_the_cache_catches_up_from_the_journal() {
+    let text = include_str!("../../../topology/quickstart.toml")
+        .replace("cache_bytes = \"1 MiB\" ", "cache_bytes = \"64 KiB\" ");
+    let mut fabric = Fabric::new(parse(&text));
+    fabric.run_until("every partition is led", Fabric::is_healthy);
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let follower = fabric
+        .nodes
+        .keys()
+        .find(|node| **node != leader)
+        .expect("one")
+        .to_string();
+    fabric.kill(&follower);
+    let client = fabric.client(leader.as_str(), "one");
+    let body = "x".repeat(10_000);
+    for _ in 0..50 {
+        assert!(store(&mut fabric, &client, &body));
+    }
+    fabric.start(&follower);
+    fabric.run_until("it holds everything", |fabric| {
+        let view = fabric.view(&follower);
+        view.partitions
+            .iter()
+            .any(|p| p.channel == "audit" && p.next_offset == 50)
+    });
+    // A reader at the beginning is served from the journal too.
+    let subscribe = Subscribe {
+        id: 1,
+        pattern: "audit.#".to_owned(),
+        from: Some(From::Start),
+        ..Subscribe::default()
+    };
+    fabric.subscribe(&client, subscribe);
+    fabric.run_until("all is read", |fabric| {
+        fabric.view(leader.as_str()).sessions.credit_used_bytes > 250_000
+    });
+}
+
+#[test]
+fn a_topology_that_moves_or_recounts_partitions_is_refused() {
+    let fabric = Fabric::ready();
+    let start = |text: &str| {
+        let topology = parse(text);
+        let mut recovery = Recovery::new(&topology.limits);
+        for item in &fabric.journals[&NodeName::from("a")] {
+            recovery
+                .handle(item.clone())
+                .expect("a journal this kit kept");
+        }
+        let incarnation = Incarnation(1);
+        let config = NodeConfig {
+            topology,
+            name: "a".into(),
+            incarnation,
+            seed: 1,
+        };
+        Node::new(config, recovery, fabric.now).err()
+    };
+    let text = include_str!("../../../topology/quickstart.toml");
+    assert!(start(text).is_none());
+    let recounted = start(&text.replace("partitions = 4", "partitions = 5"));
+    assert!(matches!(
+        recounted,
+        Some(NodeError::Repartitioned {
+            had: 4,
+            says: 5,
+            ..
+        })
+    ));
+    let moved = start(&text.replace("replicas = 3", "replicas = 1"));
+    assert!(matches!(moved, Some(NodeError::Moved { .. })), "{moved:?}");
+}
+
+// [P2] [P4] a frame of another fabric, of a node nobody declared, or under this node's own name.
+#[test]
+fn frames_of_strangers_have_no_effect_and_are_shown() {
+    let mut fabric = Fabric::ready();
+    let envelope = |fabric: &str, node: &str| Envelope {
+        version: 1,
+        fabric: fabric.to_owned(),
+        node: node.into(),
+        incarnation: Incarnation(5),
+        epoch: 1,
+    };
+    for (envelope, principal, problem) in [
+        (
+            envelope("other", "b"),
+            None,
+            "belongs to the fabric \"other\"",
+        ),
+        (envelope("quickstart", "z"), None, "does not name it"),
+        (
+            envelope("quickstart", "a"),
+            None,
+            "under the name of this one",
+        ),
+        (
+            envelope("quickstart", "b"),
+            Some("c"),
+            "key is that of another node",
+        ),
+    ] {
+        let frame = encode_peer(&envelope, &[]);
+        let principal = principal.map(str::to_owned);
+        fabric.input("a", Input::PeerFrame { principal, frame });
+        let problems = fabric.view("a").problems;
+        assert!(
+            problems.iter().any(|text| text.contains(problem)),
+            "{problem}: {problems:?}"
+        );
+        fabric.run_until("it is forgotten", Fabric::is_healthy);
+    }
+    fabric.input(
+        "a",
+        Input::PeerFrame {
+            principal: None,
+            frame: Bytes::from_static(b"\xc1"),
+        },
+    );
+    assert_eq!(fabric.view("a").sessions.bad_frames, 1);
+}
+
+#[test]
+fn a_clock_an_hour_off_is_shown_and_breaks_nothing() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    assert!(store(&mut fabric, &client, "1"));
+    // The kit has one clock; a node that was stepped with another one states that.
+    let off = weft::types::Now {
+        wall: weft::types::Wall(fabric.now.wall.0 + 3_600_000),
+        ..fabric.now
+    };
+    let mut outbox = Vec::new();
+    let late = weft::types::Now {
+        mono: off.mono + weft::types::limits::PEER_BEAT,
+        ..off
+    };
+    let node = fabric.nodes.get_mut(&NodeName::from("b")).expect("b");
+    node.step(late, [Input::Tick], &mut outbox);
+    for output in outbox {
+        if let weft::node::Output::ToPeer { peer, frame, .. } = output {
+            fabric.input(
+                peer.as_str(),
+                Input::PeerFrame {
+                    principal: None,
+                    frame,
+                },
+            );
+        }
+    }
+    let problems = fabric.view("a").problems;
+    let shown = problems
+        .iter()
+        .any(|problem| problem.contains("clock of b") && problem.contains("ahead"));
+    assert!(shown, "{problems:?}");
+    assert!(store(&mut fabric, &client, "2"));
+}

@@ -1,0 +1,319 @@
+//! Reading streams: positions, history and tail, windows.
+
+use std::collections::BTreeMap;
+
+use weft::types::Wall;
+use weft::wire::Code;
+use weft::wire::client::{Ack, Credit, From, Publish, Reply, Request, Subscribe, Unsubscribe};
+
+use super::{assert_refused, confirms, delivers, refusals};
+use crate::kit::{Client, Fabric, record};
+
+fn subscribe(pattern: &str, from: From) -> Subscribe {
+    Subscribe {
+        id: 7,
+        pattern: pattern.to_owned(),
+        from: Some(from),
+        ..Subscribe::default()
+    }
+}
+
+/// Publishes bodies `from..to` to `audit`, one publish each, and waits for the confirms.
+fn store(fabric: &mut Fabric, from: u32, to: u32) {
+    let client = fabric.client("a", "publisher");
+    for body in from..to {
+        let publish = Publish {
+            id: Some(1),
+            ..Publish::default()
+        };
+        fabric.publish(
+            &client,
+            publish,
+            &[record("audit.x", "k", &body.to_string())],
+        );
+        assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+    }
+}
+
+/// Takes what the client is sent until it has `count` records; their offsets and bodies.
+fn read(fabric: &mut Fabric, client: &Client, count: usize) -> Vec<(u64, String)> {
+    let mut read = Vec::new();
+    while read.len() < count {
+        for (deliver, bodies) in delivers(&fabric.answer(client)) {
+            // [C33] the counts agree.
+            assert_eq!(deliver.count, bodies.len() as u64);
+            let offsets = deliver
+                .runs
+                .iter()
+                .flat_map(|run| run.offset..run.offset + run.count);
+            let offsets: Vec<u64> = offsets.collect();
+            assert_eq!(offsets.len(), bodies.len());
+            if let Some(last) = offsets.last() {
+                // [C34] next is where it resumes.
+                assert!(deliver.next > Some(*last));
+                let (channel, partition) = (None, deliver.partition.expect("a stored channel"));
+                let ack = Ack {
+                    id: deliver.id,
+                    channel,
+                    partition,
+                    offset: *last,
+                };
+                fabric.send(client, &Request::Ack(ack), &[]);
+            }
+            read.extend(offsets.into_iter().zip(bodies));
+        }
+    }
+    read
+}
+
+fn expected(from: u32, to: u32) -> Vec<(u64, String)> {
+    (from..to).map(|n| (u64::from(n), n.to_string())).collect()
+}
+
+// [C32] history first and then what comes, without gap or repeat, at every node.
+#[test]
+fn history_and_tail_follow_each_other_without_gap_or_repeat() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 20);
+    for node in ["a", "b", "c"] {
+        let client = fabric.client(node, "reader");
+        fabric.subscribe(&client, subscribe("audit.#", From::Start));
+        assert_eq!(read(&mut fabric, &client, 20), expected(0, 20));
+    }
+    store(&mut fabric, 20, 40);
+    for node in ["a", "b", "c"] {
+        let client = fabric.client(node, "reader");
+        assert_eq!(read(&mut fabric, &client, 20), expected(20, 40));
+    }
+}
+
+#[test]
+fn a_subscription_starts_where_it_says() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 5);
+    let noon = Wall(fabric.now.wall.0 + 60_000);
+    fabric.now.wall = noon;
+    store(&mut fabric, 5, 10);
+    let cases = [
+        (From::Offset(3), 3),
+        (
+            From::Offsets(BTreeMap::from([("audit/0".to_owned(), 7)])),
+            7,
+        ),
+        (From::Time(noon), 5),
+        (From::Time(Wall(0)), 0),
+        (From::Time(Wall(u64::MAX)), 10),
+        (From::End, 10),
+    ];
+    for (number, (from, first)) in cases.into_iter().enumerate() {
+        let client = fabric.client("b", &format!("reader {number}"));
+        fabric.subscribe(&client, subscribe("audit.*", from.clone()));
+        // [C34] where it starts is told, be it without records.
+        fabric.run_until("it knows where it starts", |fabric| {
+            let subscriptions = fabric.view("b").sessions.subscriptions;
+            subscriptions as usize == number + 1
+        });
+        for _ in 0..5 {
+            fabric.tick();
+        }
+        let heard = delivers(&fabric.inbox(&client));
+        let starts: Vec<u64> = heard
+            .iter()
+            .filter_map(|(deliver, _)| deliver.next)
+            .collect();
+        let count = heard
+            .iter()
+            .map(|(_, bodies)| bodies.len() as u64)
+            .sum::<u64>();
+        assert_eq!(
+            starts.last().map(|next| next - count),
+            Some(first),
+            "{from:?}: {heard:?}"
+        );
+    }
+}
+
+// [C30] answered at once; sent again it changes nothing.
+#[test]
+fn a_repeated_subscribe_changes_nothing() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 3);
+    let client = fabric.client("c", "reader");
+    fabric.subscribe(&client, subscribe("audit.#", From::Start));
+    assert_eq!(read(&mut fabric, &client, 3), expected(0, 3));
+    fabric.subscribe(&client, subscribe("audit.#", From::Start));
+    let heard = delivers(&fabric.inbox(&client));
+    assert_eq!(heard.len(), 1);
+    assert_eq!((heard[0].0.id, heard[0].1.len()), (7, 0));
+    let bye = Request::Unsubscribe(Unsubscribe { id: 7 });
+    fabric.send(&client, &bye, &[]);
+    assert!(matches!(&fabric.inbox(&client)[0].header, Reply::End(end) if end.id == 7));
+    fabric.send(&client, &bye, &[]);
+    assert_refused(&fabric.inbox(&client), Code::NoSubscription);
+}
+
+// [C31] [C14] [C15]
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 3);
+    let client = fabric.client("a", "reader");
+    let cases = [
+        (subscribe("audit.#.x", From::Start), Code::BadPattern),
+        (subscribe("nothing.#", From::Start), Code::NoChannel),
+        (
+            Subscribe {
+                channel: Some("none".into()),
+                ..subscribe("#", From::Start)
+            },
+            Code::NoChannel,
+        ),
+        (
+            Subscribe {
+                partition: Some(9),
+                ..subscribe("audit.#", From::Start)
+            },
+            Code::NoPartition,
+        ),
+        (subscribe("orders.#", From::Offset(0)), Code::BadPosition),
+        (subscribe("audit.#", From::Offset(4)), Code::BadPosition),
+    ];
+    for (subscribe, code) in cases {
+        fabric.subscribe(&client, subscribe.clone());
+        fabric.run_until("it is refused", |fabric| {
+            fabric.view("a").sessions.subscriptions == 0
+        });
+        let refused = refusals(&fabric.inbox(&client));
+        assert_eq!(refused.len(), 1, "{subscribe:?}");
+        assert_eq!(
+            (refused[0].name.as_str(), refused[0].id),
+            (code.name(), Some(7))
+        );
+    }
+    for request in [
+        Request::Ack(Ack {
+            id: 1,
+            channel: None,
+            partition: 0,
+            offset: 0,
+        }),
+        Request::Credit(Credit { id: 1, bytes: 1 }),
+    ] {
+        fabric.send(&client, &request, &[]);
+        assert_refused(&fabric.inbox(&client), Code::NoSubscription);
+    }
+}
+
+// [C35] [C36] [C37] promise 5: a reader that returns nothing is sent its window and no more.
+#[test]
+fn a_slow_reader_is_sent_its_window_and_slows_nobody() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 30);
+    let slow = fabric.client("b", "slow");
+    let window = Subscribe {
+        credit: Some(100),
+        ..subscribe("audit.#", From::Start)
+    };
+    fabric.subscribe(&slow, window);
+    for _ in 0..50 {
+        fabric.tick();
+    }
+    let messages = fabric.inbox(&slow);
+    let bytes: usize = messages.iter().map(|message| message.records.len()).sum();
+    assert!(
+        bytes <= 100 && bytes > 50,
+        "{bytes} bytes of a window of 100"
+    );
+    assert_eq!(fabric.view("b").sessions.credit_used_bytes, bytes as u64);
+    let quick = fabric.client("b", "quick");
+    fabric.subscribe(&quick, subscribe("audit.#", From::Start));
+    assert_eq!(read(&mut fabric, &quick, 30), expected(0, 30));
+    let got = delivers(&messages)
+        .iter()
+        .map(|(_, bodies)| bodies.len())
+        .sum::<usize>();
+    fabric.send(
+        &slow,
+        &Request::Credit(Credit {
+            id: 7,
+            bytes: u64::MAX,
+        }),
+        &[],
+    );
+    assert_eq!(read(&mut fabric, &slow, 30 - got), expected(got as u32, 30));
+}
+
+#[test]
+fn a_record_larger_than_the_window_goes_alone() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 2);
+    let client = fabric.client("c", "reader");
+    let window = Subscribe {
+        credit: Some(1),
+        ..subscribe("audit.#", From::Start)
+    };
+    fabric.subscribe(&client, window);
+    assert_eq!(read(&mut fabric, &client, 2), expected(0, 2));
+}
+
+// [C13] a delivered record is the published one, with its subject and what nobody knows of it.
+#[test]
+fn a_record_comes_out_as_it_went_in_with_its_subject() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    // {"body": "订", "later": [1]}: a field of a version to come.
+    let body = b"\x82\xa4body\xa3\xe8\xae\xa2\xa5later\x91\x01";
+    let subject = Some("audit.y".to_owned());
+    fabric.send(
+        &client,
+        &Request::Publish(Publish {
+            subject,
+            ..Publish::default()
+        }),
+        body,
+    );
+    assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+    fabric.subscribe(&client, subscribe("audit.y", From::Start));
+    fabric.run_until("it is delivered", |fabric| {
+        fabric.view("a").sessions.credit_used_bytes > 0
+    });
+    let messages = fabric.inbox(&client);
+    let delivered = messages
+        .iter()
+        .find(|message| !message.records.is_empty())
+        .expect("a record");
+    let expected = b"\x83\xa7subject\xa7audit.y\xa4body\xa3\xe8\xae\xa2\xa5later\x91\x01";
+    assert_eq!(delivered.records.as_ref(), expected);
+}
+
+// A pattern may reach into several channels, and passes over what it does not select.
+#[test]
+fn a_pattern_selects_across_channels_and_partitions() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    for (subject, key) in [
+        ("orders.eu", "1"),
+        ("audit.eu", "2"),
+        ("orders.us", "3"),
+        ("orders.eu", "4"),
+    ] {
+        let publish = Publish {
+            id: Some(1),
+            ..Publish::default()
+        };
+        fabric.publish(&client, publish, &[record(subject, key, subject)]);
+        assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+    }
+    let reader = fabric.client("b", "reader");
+    fabric.subscribe(&reader, subscribe("*.eu", From::Start));
+    let mut bodies: Vec<String> = Vec::new();
+    while bodies.len() < 3 {
+        bodies.extend(
+            delivers(&fabric.answer(&reader))
+                .into_iter()
+                .flat_map(|(_, bodies)| bodies),
+        );
+    }
+    bodies.sort();
+    assert_eq!(bodies, ["audit.eu", "orders.eu", "orders.eu"]);
+}
