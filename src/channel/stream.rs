@@ -1,7 +1,7 @@
 //! A stream's partition: which offsets are taken, and which publishes were stored before.
 //!
-//! The state follows committed entries only. The leader keeps the publishes it proposed and that are
-//! not committed yet in an overlay, so that a retry is judged before its first try is decided.
+//! The state follows committed entries only. The leader keeps the publishes it proposed and that
+//! are not committed yet in an overlay, so that a retry is judged before its first try is decided.
 
 use std::collections::BTreeMap;
 

@@ -165,8 +165,8 @@ impl Connection {
         Move::Pause
     }
 
-    /// Time passed. `patience`: how long the node may be silent before it is asked whether it lives,
-    /// if anything waits for it.
+    /// Time passed. `patience`: how long the node may be silent before it is asked whether it
+    /// lives, if anything waits for it.
     pub(super) fn handle_tick(&mut self, patience: Option<Span>, now: Time) -> Result<Move, Cause> {
         match &mut self.state {
             State::Paused { until } if *until <= now => Ok(self.connect(now)),

@@ -1,5 +1,5 @@
-//! What goes to peers, gathered over one loop: one frame per peer and lane, and a loop back for what
-//! this node says to itself, so that local and remote take one path.
+//! What goes to peers, gathered over one loop: one frame per peer and lane, and a loop back for
+//! what this node says to itself, so that local and remote take one path.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -3,8 +3,8 @@
 //! itself.
 //!
 //! One file per concern: `sessions`, `publish`, `subscribe` and `signals` face the clients; `lead`
-//! and `serve` are a partition's leader; `founding`, `peering` and `route` face the peers; `persist`
-//! is the queue in front of the journal; `report` tells what is going on.
+//! and `serve` are a partition's leader; `founding`, `peering` and `route` face the peers;
+//! `persist` is the queue in front of the journal; `report` tells what is going on.
 
 mod feed;
 mod founding;

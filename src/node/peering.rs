@@ -142,8 +142,8 @@ impl Node {
         }
     }
 
-    /// Hands leadership over: to the preferred leader when it is ready, to anybody when this node is
-    /// about to stop.
+    /// Hands leadership over: to the preferred leader when it is ready, to anybody when this node
+    /// is about to stop.
     pub(super) fn hand_over(&mut self) {
         let now = self.now.mono;
         for (partition, slot) in &mut self.slots {

@@ -1,8 +1,8 @@
 //! Raft's view of the journal: hard state, the term of every index, and the newest entries.
 //!
-//! Everything above the applied index is in memory, so Raft never waits for the disk to go on. Older
-//! entries stay while they fit the cache; a lagging follower's reads of the rest go to the journal
-//! and come back later.
+//! Everything above the applied index is in memory, so Raft never waits for the disk to go on.
+//! Older entries stay while they fit the cache; a lagging follower's reads of the rest go to the
+//! journal and come back later.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -462,8 +462,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Raft draws its election timeout from an ambient generator whenever it resets; ours depends on
-    /// (seed, partition, node, term) only, so that a run can be repeated.
+    /// Raft draws its election timeout from an ambient generator whenever it resets; ours depends
+    /// on (seed, partition, node, term) only, so that a run can be repeated.
     fn steady(&mut self) {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.config.seed.to_le_bytes());

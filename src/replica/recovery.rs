@@ -54,7 +54,8 @@ pub enum RecoveryError {
     },
     /// A hard state that goes back, or beyond the log.
     #[error(
-        "the hard state (term {term}, commit {commit}) does not follow the log (term {had}, commit {committed}, last index {last})"
+        "the hard state (term {term}, commit {commit}) does not follow the log \
+         (term {had}, commit {committed}, last index {last})"
     )]
     HardState {
         /// Its term.

@@ -6,8 +6,8 @@ use super::{Offset, Partition, Wall};
 
 /// One entry of a partition's replicated log.
 ///
-/// Invariant along one log: `index` rises by one; `term` never falls; the next entry's `first_offset` is
-/// `first_offset + count`; `time` never falls.
+/// Invariant along one log: `index` rises by one; `term` never falls; the next entry's
+/// `first_offset` is `first_offset + count`; `time` never falls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     /// Raft's term.
@@ -39,7 +39,8 @@ pub enum EntryKind {
 /// One thing to make durable, in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalItem {
-    /// This replica belongs to a partition with these voters. Written once per partition, before anything else of it.
+    /// This replica belongs to a partition with these voters. Written once per partition, before
+    /// anything else of it.
     Founding {
         /// Whose founding it is.
         partition: Partition,
@@ -57,7 +58,8 @@ pub enum JournalItem {
         /// The highest index known to be committed; every entry up to it is in the journal.
         commit: u64,
     },
-    /// A log entry. One with an index that the log already reached withdraws that entry and all after it.
+    /// A log entry. One with an index that the log already reached withdraws that entry and all
+    /// after it.
     Entry {
         /// Whose log it belongs to.
         partition: Partition,

@@ -57,8 +57,8 @@ pub struct RecordIdError(String);
 
 impl ReplicaId {
     /// The number under which Raft knows this replica: 64-bit FNV-1a
-    /// (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>) of the name and the incarnation, never zero.
-    /// Founding refuses a set of replicas in which two would share one.
+    /// (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>) of the name and the
+    /// incarnation, never zero. Founding refuses a set of replicas in which two would share one.
     pub fn raft_id(&self) -> u64 {
         let fnv =
             |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -11,8 +11,8 @@ use super::limits::{SUBJECT_BYTES_MAX, SUBJECT_WORDS_MAX};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject<'a>(&'a str);
 
-/// A checked pattern: words as in a subject, `*` for exactly one word, `#` for zero or more, only as
-/// the last.
+/// A checked pattern: words as in a subject, `*` for exactly one word, `#` for zero or more, only
+/// as the last.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Pattern(String);
@@ -28,12 +28,14 @@ pub enum SubjectError {
     EmptyWord(String),
     /// A character with a meaning of its own.
     #[error(
-        "the subject {0:?} holds {1:?}; subjects hold no '*', '#', white space or control character"
+        "the subject {0:?} holds {1:?}; subjects hold no '*', '#', white space or \
+         control character"
     )]
     BadCharacter(String, char),
     /// Too long or too many words.
     #[error(
-        "the subject {0:?} is too long: at most {SUBJECT_BYTES_MAX} bytes and {SUBJECT_WORDS_MAX} words"
+        "the subject {0:?} is too long: at most {SUBJECT_BYTES_MAX} bytes and \
+         {SUBJECT_WORDS_MAX} words"
     )]
     TooLong(String),
 }
@@ -43,7 +45,8 @@ pub enum SubjectError {
 pub enum PatternError {
     /// `#` before the last word.
     #[error(
-        "the pattern {0:?} has '#' before its end; '#' stands for zero or more words and must be the last"
+        "the pattern {0:?} has '#' before its end; '#' stands for zero or more words and \
+         must be the last"
     )]
     HashNotLast(String),
     /// `*` or `#` as part of a word.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-/// One application payload as a person or a client library handles it. Nodes that only pass records on never build
-/// one; they carry the encoded bytes.
+/// One application payload as a person or a client library handles it. Nodes that only pass records
+/// on never build one; they carry the encoded bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Dot-separated words; which channel captures it is the topology's say.
@@ -18,8 +18,9 @@ pub struct Record {
     pub body: Bytes,
 }
 
-/// The partition of `key` in a channel of `count` partitions: CRC-32 (zlib's, reflected 0xEDB88320) of the key's bytes
-/// modulo `count`. A key sent as `str` and one sent as `bin` with the same bytes are the same key.
+/// The partition of `key` in a channel of `count` partitions: CRC-32 (zlib's, reflected 0xEDB88320)
+/// of the key's bytes modulo `count`. A key sent as `str` and one sent as `bin` with the same bytes
+/// are the same key.
 ///
 /// # Panics
 /// If `count` is zero, which no checked topology holds.

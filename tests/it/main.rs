@@ -11,4 +11,5 @@ mod security;
 mod sockets;
 mod storage;
 mod support;
+mod tidy;
 mod wire;

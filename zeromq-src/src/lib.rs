@@ -1,7 +1,7 @@
 //! The face of `zeromq-src` 0.2 that `zmq-sys` 0.12 expects, in front of `zeromq-src` 0.3.
 //!
-//! `zmq-sys` always builds the bundled libzmq without libsodium, so without CURVE. This crate ignores that choice: it
-//! builds libzmq 4.3.5 against the libsodium of `libsodium-sys-stable`.
+//! `zmq-sys` always builds the bundled libzmq without libsodium, so without CURVE. This crate
+//! ignores that choice: it builds libzmq 4.3.5 against the libsodium of `libsodium-sys-stable`.
 
 /// Builds libzmq, as `zmq-sys` asks for it.
 #[derive(Debug, Clone, Default)]
