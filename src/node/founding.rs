@@ -57,7 +57,8 @@ impl Node {
             Some(Slot::Member(member)) if member.founding == founding => return,
             Some(_) => {
                 self.warn(format!(
-                    "{from} shows another founding record of {partition}: {}; this node keeps its own",
+                    "{from} shows another founding record of {partition}: {}; this node keeps its \
+                     own",
                     voters(&founding)
                 ));
                 return;
@@ -68,7 +69,8 @@ impl Node {
             self.begin_founding(partition, founding);
         } else {
             self.warn(format!(
-                "{partition} was founded with {}; this data folder ({}) is not among them and has no vote",
+                "{partition} was founded with {}; this data folder ({}) is not among them and has \
+                 no vote",
                 voters(&founding),
                 self.incarnation
             ));

@@ -75,7 +75,8 @@ pub enum NodeError {
     NoSuchNode(NodeName),
     /// A partition has copies elsewhere than the topology wants them.
     #[error(
-        "{partition} has its copies on {has}, the topology wants them on {wants}; moving partitions is \
+        "{partition} has its copies on {has}, the topology wants them on {wants}; moving \
+         partitions is \
          not built yet: give the channel and the nodes back their former declaration"
     )]
     Moved {
@@ -88,7 +89,8 @@ pub enum NodeError {
     },
     /// The number of partitions changed.
     #[error(
-        "the channel {channel} was founded with {had} partitions, the topology says {says}; the count \
+        "the channel {channel} was founded with {had} partitions, the topology says {says}; the \
+         count \
          never changes, since it decides where keys belong: declare a new channel"
     )]
     Repartitioned {

@@ -183,8 +183,9 @@ impl Node {
                 });
             }
             Slot::Stranger(_) => problems.push(format!(
-                "{partition} was founded with another data folder of this node; this one ({}) has no \
-                 vote in it and holds nothing: give the old folder back, or wait until it is replaced",
+                "{partition} was founded with another data folder of this node; this one ({}) has \
+                 no vote in it and holds nothing: give the old folder back, or wait until it is \
+                 replaced",
                 self.incarnation
             )),
             Slot::Member(member) => {

@@ -104,7 +104,8 @@ impl Node {
         }
         if feeds.len() > 1 && matches!(ask.from, Some(From::Offset(_))) {
             let message = format!(
-                "an offset is of one partition, and {pattern} reaches into {}; name channel and partition",
+                "an offset is of one partition, and {pattern} reaches into {}; name channel and \
+                 partition",
                 feeds.len()
             );
             return Err((Code::BadPosition, message));

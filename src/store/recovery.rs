@@ -32,6 +32,18 @@ struct Chain {
     last: Option<u64>,
 }
 
+impl Chain {
+    /// Before the first commit of all.
+    fn start() -> Self {
+        Self {
+            sequence: 1,
+            previous_crc: 0,
+            position: PAGE,
+            last: None,
+        }
+    }
+}
+
 /// Reads the segments 1 to `count` of the folder of `identity` and visits every item in order.
 /// Memory is bounded by the largest commit.
 pub(super) fn recover<D: Disk>(
@@ -42,12 +54,7 @@ pub(super) fn recover<D: Disk>(
     visit: Visit<'_>,
 ) -> Result<Recovered<D::File>, StoreError> {
     let mut index = Index::new();
-    let mut chain = Chain {
-        sequence: 1,
-        previous_crc: 0,
-        position: PAGE,
-        last: None,
-    };
+    let mut chain = Chain::start();
     let mut number = 1;
     let (mut file, mut header) = open_segment(disk, incarnation, identity, number)?;
     check_chain(disk, &header, &chain, "begin with the first commit")?;
