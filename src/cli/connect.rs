@@ -83,7 +83,8 @@ pub(crate) fn on_interrupt(action: impl FnOnce() + Send + 'static) -> Result<(),
 pub(crate) fn remedy(refusal: &Refusal) -> &'static str {
     match Code::from_number(refusal.code) {
         Some(Code::NoChannelForSubject | Code::NoChannel) => {
-            "use a subject of a declared channel, or declare one in the topology; `weft plan` shows \
+            "use a subject of a declared channel, or declare one in the topology; `weft plan` \
+             shows \
              what is declared"
         }
         Some(Code::TooLarge) => "send less, or raise `max_record` of the channel in the topology",
