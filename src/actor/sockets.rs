@@ -266,8 +266,8 @@ fn peer_frame_max(limits: &Limits) -> u64 {
     limits.frame_max + appends + limits::FRAME_OVERHEAD
 }
 
-/// Says clearly what a bind would only say in a number, or not at all: libzmq takes an ipc path away
-/// from whoever listens there.
+/// Says clearly what a bind would only say in a number, or not at all: libzmq takes an ipc path
+/// away from whoever listens there.
 fn check_free(what: &'static str, bind: &str) -> Result<(), StartError> {
     if let Some(path) = bind.strip_prefix("ipc://") {
         let path = Path::new(path);

@@ -186,11 +186,12 @@ pub const SIGNAL_MEMORY: Span = Span::from_secs(600);
 /// How often libzmq pings the other end of a connection (`ZMQ_HEARTBEAT_IVL`).
 pub const SOCKET_HEARTBEAT: Span = Span::from_secs(1);
 
-/// A connection that answered no ping for this long is closed, so that what is sent to a client that vanished
-/// becomes `EHOSTUNREACH` within 5 s.
+/// A connection that answered no ping for this long is closed, so that what is sent to a client
+/// that vanished becomes `EHOSTUNREACH` within 5 s.
 pub const SOCKET_HEARTBEAT_TIMEOUT: Span = Span::from_secs(3);
 
-/// A connection that has not finished its handshake by then is closed: strangers hold nothing for long.
+/// A connection that has not finished its handshake by then is closed: strangers hold nothing for
+/// long.
 pub const SOCKET_HANDSHAKE: Span = Span::from_secs(5);
 
 /// How long a link waits before it connects again, at first and at most.
@@ -202,8 +203,9 @@ pub const SOCKET_LINGER: Span = Span::from_millis(500);
 /// Connections that wait to be accepted: all clients of a node that restarts come back at once.
 pub const SOCKET_BACKLOG: i32 = 1_024;
 
-/// Frames of one sender that wait unread in libzmq: what a client makes the node hold beyond its credit while the
-/// node is busy. The node reads before it decides, so a short queue costs no throughput.
+/// Frames of one sender that wait unread in libzmq: what a client makes the node hold beyond its
+/// credit while the node is busy. The node reads before it decides, so a short queue costs no
+/// throughput.
 pub const FRAMES_UNREAD: i32 = 256;
 
 /// Frames read from one socket before the node's other actors have their turn.
@@ -215,14 +217,16 @@ pub const BYTES_PER_TURN: usize = 16 << 20;
 /// Parts kept of one message. The protocol has one after an optional empty one; more are refused.
 pub const PARTS_MAX: usize = 4;
 
-/// Batches of inputs that wait for the node. Each socket and the disk have at most a few under way, so a full
-/// mailbox is a defect, and ends the process.
+/// Batches of inputs that wait for the node. Each socket and the disk have at most a few under way,
+/// so a full mailbox is a defect, and ends the process.
 pub const NODE_MAILBOX: usize = 4_096;
 
-/// A failed socket is opened again after this long, doubled with every failure in a row, one second at most.
+/// A failed socket is opened again after this long, doubled with every failure in a row, one second
+/// at most.
 pub const RESTART_BACKOFF: Span = Span::from_millis(20);
 
-/// Failures in a row after which the node gives up: about ten seconds, far beyond what a port takes to be free.
+/// Failures in a row after which the node gives up: about ten seconds, far beyond what a port takes
+/// to be free.
 pub const RESTARTS_MAX: u32 = 15;
 
 /// A socket that served for this long has recovered; its next failure is the first in a row.
