@@ -34,8 +34,8 @@ pub(super) struct Feed {
     pub(super) asked: Option<(u64, Time)>,
     /// Not before this, after a refusal.
     pub(super) retry_at: Time,
-    /// Set where the next record does not fit what is left of the window: nothing is asked for until
-    /// the client returns some.
+    /// Set where the next record does not fit what is left of the window: nothing is asked for
+    /// until the client returns some.
     pub(super) starved: bool,
     /// Records delivered and not acknowledged: offset and bytes.
     unacked: VecDeque<(Offset, u64)>,
@@ -72,8 +72,8 @@ impl Subscription {
         }
     }
 
-    /// Whether a record of `bytes` may go after `picked` others: it fits the window, or nothing else
-    /// is out.
+    /// Whether a record of `bytes` may go after `picked` others: it fits the window, or nothing
+    /// else is out.
     pub(super) fn admits(&self, bytes: u64, picked: u64) -> bool {
         let left = self.window.saturating_sub_unsigned(picked);
         i64::try_from(bytes).is_ok_and(|bytes| bytes <= left)

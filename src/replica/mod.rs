@@ -359,8 +359,8 @@ impl Replica {
             .extend(ready.take_messages().into_iter().map(|m| self.to_wire(m)));
         let mut promises = ready.take_persisted_messages();
         if self.voted <= self.synced {
-            // It promises nothing but to be alive in a term that is synced. Held behind a slow disk,
-            // it would cost the leader its quorum.
+            // It promises nothing but to be alive in a term that is synced. Held behind a slow
+            // disk, it would cost the leader its quorum.
             let alive = |m: &mut Message| m.get_msg_type() == MessageType::MsgHeartbeatResponse;
             let alive: Vec<Message> = promises.extract_if(.., alive).collect();
             output

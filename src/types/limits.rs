@@ -1,4 +1,5 @@
-//! Every bound of the fabric with its reason. What a topology may change lives in [`Limits`]; the rest is constant.
+//! Every bound of the fabric with its reason. What a topology may change lives in [`Limits`]; the
+//! rest is constant.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,19 +8,23 @@ use super::Span;
 /// The bounds a topology may change under `[limits]`. All sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The largest frame taken from anybody (`MAXMSGSIZE`). A frame is held in memory whole, several times over.
+    /// The largest frame taken from anybody (`MAXMSGSIZE`). A frame is held in memory whole,
+    /// several times over.
     pub frame_max: u64,
     /// Client sessions of one node: each costs libzmq about 28 KiB and us a table row.
     pub sessions_max: u64,
     /// Subscriptions of one session; a session is one application thread, not a proxy for many.
     pub subscriptions_max: u64,
-    /// Publishes of one session not yet answered, by bytes of records: one window of a fast producer.
+    /// Publishes of one session not yet answered, by bytes of records: one window of a fast
+    /// producer.
     pub session_inflight_bytes: u64,
     /// Publishes of all sessions not yet answered: what a node holds while its quorum is slow.
     pub node_inflight_bytes: u64,
-    /// Records sent on one subscription and not yet returned by `ack` or `credit`, where the client names no credit.
+    /// Records sent on one subscription and not yet returned by `ack` or `credit`, where the client
+    /// names no credit.
     pub subscription_window_bytes: u64,
-    /// Committed entries a leader keeps in memory per partition, so that live readers never touch the disk.
+    /// Committed entries a leader keeps in memory per partition, so that live readers never touch
+    /// the disk.
     pub cache_bytes: u64,
     /// Uncommitted entries of one partition; beyond it the leader answers `busy`.
     pub uncommitted_bytes: u64,
@@ -29,7 +34,8 @@ pub struct Limits {
     pub disk_free_min: u64,
     /// Producers remembered per partition; each costs about 64 bytes and its window.
     pub producers_max: u64,
-    /// Sequences remembered per producer and partition: at least what one producer may have in flight.
+    /// Sequences remembered per producer and partition: at least what one producer may have in
+    /// flight.
     pub producer_window: u64,
 }
 
@@ -79,19 +85,22 @@ pub const HEADERS_MAX: usize = 64;
 /// Bytes of a producer's name: it is stored with every batch.
 pub const PRODUCER_BYTES_MAX: usize = 64;
 
-/// How deep MessagePack objects may nest before a frame is refused: nothing in the protocol needs more than five.
+/// How deep MessagePack objects may nest before a frame is refused: nothing in the protocol needs
+/// more than five.
 pub const NESTING_MAX: usize = 32;
 
 /// Partitions of one channel: a count that no single node would fit is a slip of the pen.
 pub const PARTITIONS_MAX: u32 = 1_024;
 
-/// Partitions of all channels of a fabric: each is a Raft group with its table rows on every replica.
+/// Partitions of all channels of a fabric: each is a Raft group with its table rows on every
+/// replica.
 pub const PARTITIONS_TOTAL_MAX: u32 = 16_384;
 
 /// Patterns of subjects in one topology: every publish is matched against them.
 pub const SUBJECTS_MAX: usize = 4_096;
 
-/// Replicas of one partition: more voters make every commit slower and no disaster likelier to be survived.
+/// Replicas of one partition: more voters make every commit slower and no disaster likelier to be
+/// survived.
 pub const REPLICAS_MAX: u32 = 7;
 
 /// Nodes of one topology; links grow with the square of it.
@@ -106,9 +115,9 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// The heartbeat of the core: the shell calls `step` with a tick this often.
 pub const TICK: Span = Span::from_millis(50);
 
-/// A follower that hears nothing from its leader for 14 to 28 ticks (0.7 to 1.4 s) calls an election,
-/// and a leader that hears no quorum for 14 steps down: short enough to fail over within 2 s, long
-/// enough for a busy machine.
+/// A follower that hears nothing from its leader for 14 to 28 ticks (0.7 to 1.4 s) calls an
+/// election, and a leader that hears no quorum for 14 steps down: short enough to fail over within
+/// 2 s, long enough for a busy machine.
 pub const ELECTION_TICKS: usize = 14;
 
 /// A leader beats every 2 ticks (100 ms).
@@ -117,10 +126,12 @@ pub const HEARTBEAT_TICKS: usize = 2;
 /// Bytes of entries in one append message: one bulk frame well below the smallest `frame_max`.
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 
-/// Append messages on their way to one follower: with the line above, what a slow follower makes its leader hold.
+/// Append messages on their way to one follower: with the line above, what a slow follower makes
+/// its leader hold.
 pub const APPENDS_INFLIGHT_MAX: usize = 64;
 
-/// Bytes of records in one `deliver` or one answer to a fetch between nodes (at least one record goes anyway).
+/// Bytes of records in one `deliver` or one answer to a fetch between nodes (at least one record
+/// goes anyway).
 pub const DELIVER_BYTES_MAX: u64 = 256 << 10;
 
 /// A publish that no leader answered for this long is refused with `outcome_unknown`, or with
@@ -151,7 +162,8 @@ pub const STOP_HANDOVER: Span = Span::from_secs(2);
 /// After a `busy`, when to come back.
 pub const BUSY_RETRY: Span = Span::from_millis(100);
 
-/// A session that holds something (publishes in flight, subscriptions) and has been silent is probed this often.
+/// A session that holds something (publishes in flight, subscriptions) and has been silent is
+/// probed this often.
 pub const PROBE: Span = Span::from_secs(2);
 
 /// A session that holds nothing and has been silent for this long is forgotten.
@@ -179,8 +191,8 @@ pub const FETCH_RETRY: Span = Span::from_millis(100);
 /// Senders of unusable peer frames that are remembered by name, for `status`.
 pub const STRANGERS_MAX: usize = 16;
 
-/// A signal pattern that no peer wants is still counted for this long, so that a peer whose link was
-/// cut meanwhile sees how much it missed.
+/// A signal pattern that no peer wants is still counted for this long, so that a peer whose link
+/// was cut meanwhile sees how much it missed.
 pub const SIGNAL_MEMORY: Span = Span::from_secs(600);
 
 /// How often libzmq pings the other end of a connection (`ZMQ_HEARTBEAT_IVL`).
