@@ -2,10 +2,11 @@
 //! stepped with inputs and answers with outputs. It blocks on nothing and owns nothing outside
 //! itself.
 //!
-//! One file per concern: `sessions`, `publish`, `subscribe` and `signals` face the clients; `lead`
-//! and `serve` are a partition's leader; `founding`, `peering` and `route` face the peers;
-//! `persist` is the queue in front of the journal; `report` tells what is going on.
+//! One file per concern: `sessions`, `accept`, `publish`, `subscribe` and `signals` face the
+//! clients; `lead` and `serve` are a partition's leader; `founding`, `peering` and `route` face the
+//! peers; `persist` is the queue in front of the journal; `report` tells what is going on.
 
+mod accept;
 mod feed;
 mod founding;
 mod io;

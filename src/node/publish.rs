@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Node;
+use super::accept::Checked;
 use super::io::ClientId;
 use super::route::Asked;
-use crate::topology::{Channel, Confirm};
-use crate::types::limits::{BUSY_RETRY, PRODUCER_BYTES_MAX, PUBLISH_TIMEOUT, RECORDS_PER_PUBLISH};
-use crate::types::{ChannelName, NodeName, Partition, Subject, Time, key_partition};
+use crate::topology::Confirm;
+use crate::types::limits::{BUSY_RETRY, PUBLISH_TIMEOUT};
+use crate::types::{ChannelName, NodeName, Partition, Time};
 use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Reply, Run};
 use crate::wire::peer::{Accepted, Forward, PeerMessage, Refusal};
-use crate::wire::{Code, RawRecord, RawRecords, records};
+use crate::wire::{Code, records};
 
 /// Publishes not yet answered.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(super) struct Publishes {
     /// Bytes of all of them.
     pub(super) bytes: u64,
     /// Spreads publishes that name neither key, partition nor producer.
-    rotation: u32,
+    pub(super) rotation: u32,
 }
 
 /// One publish.
@@ -57,21 +58,6 @@ struct Part {
     result: Option<Result<Accepted, Refusal>>,
 }
 
-/// Records on their way into one partition.
-#[derive(Debug, Default)]
-pub(super) struct Split {
-    positions: Vec<u64>,
-    records: Vec<u8>,
-}
-
-/// A publish that has passed every check.
-#[derive(Debug)]
-pub(super) struct Checked {
-    pub(super) channel: ChannelName,
-    pub(super) records: u64,
-    pub(super) splits: BTreeMap<u32, Split>,
-}
-
 /// A refusal with its hint.
 pub(super) type No = (Code, String);
 
@@ -86,111 +72,6 @@ impl Node {
             Ok(checked) => self.publish_signal(client, publish, checked),
             Err((code, message)) => self.refuse(client, refuse(code, id, message)),
         }
-    }
-
-    fn check_publish(
-        &mut self,
-        client: &ClientId,
-        publish: &Publish,
-        body: &Bytes,
-    ) -> Result<Checked, No> {
-        let wire = |error: crate::wire::WireError| (error.code(), error.to_string());
-        records::check_crc(body, publish.crc).map_err(wire)?;
-        let count = records::count(body).map_err(wire)?;
-        records::check_count(count, publish.count).map_err(wire)?;
-        if count == 0 {
-            return Err((
-                Code::CountMismatch,
-                "no record follows the header".to_owned(),
-            ));
-        }
-        if count > RECORDS_PER_PUBLISH {
-            let message = format!("{count} records in one publish, {RECORDS_PER_PUBLISH} may be");
-            return Err((Code::TooLarge, message));
-        }
-        let (name, channel) = self.channel_of(publish, body)?;
-        let keyless = self.keyless(publish, &channel);
-        let outcome = self
-            .check_bounds(client, body.len() as u64, channel.is_stored())
-            .and_then(|()| check_header(&name, &channel, publish))
-            .and_then(|()| split(publish, &name, &channel, keyless, body));
-        let ledger = self.ledger.entry(name.clone()).or_default();
-        ledger.received += count;
-        match outcome {
-            Ok(splits) => Ok(Checked {
-                channel: name,
-                records: count,
-                splits,
-            }),
-            Err(no) => {
-                ledger.refused += count;
-                Err(no)
-            }
-        }
-    }
-
-    /// The channel that captures the first record; [`split`] holds the others to it.
-    fn channel_of(&self, publish: &Publish, body: &Bytes) -> Result<(ChannelName, Channel), No> {
-        let first = RawRecords::new(body).next();
-        let first = first.ok_or((Code::BadFrame, "no record".to_owned()))?;
-        let first = first.map_err(|error| (error.code(), error.to_string()))?;
-        let subject = subject_of(&first, publish, 0)?;
-        match self.topology.channel_for(subject) {
-            Some((name, channel)) => Ok((name.clone(), channel.clone())),
-            None => {
-                let declared = super::report::declared_subjects(&self.topology);
-                let message =
-                    format!("no channel captures the subject {subject:?}; declared are {declared}");
-                Err((Code::NoChannelForSubject, message))
-            }
-        }
-    }
-
-    /// The partition of all records without a key of one publish. That of a numbered one follows
-    /// from its producer, so that a retry through any node finds the first.
-    fn keyless(&mut self, publish: &Publish, channel: &Channel) -> u32 {
-        if !channel.is_stored() {
-            return 0;
-        }
-        match (publish.partition, &publish.producer) {
-            (Some(named), _) => named,
-            (None, Some(producer)) => key_partition(producer, channel.partitions),
-            (None, None) => {
-                self.publishes.rotation = self.publishes.rotation.wrapping_add(1);
-                self.publishes.rotation % channel.partitions
-            }
-        }
-    }
-
-    fn check_bounds(&self, client: &ClientId, bytes: u64, stored: bool) -> Result<(), No> {
-        if self.stopping {
-            return Err((Code::Stopping, format!("{} is about to stop", self.name)));
-        }
-        if !stored {
-            return Ok(());
-        }
-        let limits = &self.topology.limits;
-        let session = self
-            .sessions
-            .get(client)
-            .map_or(0, |session| session.inflight_bytes);
-        // A bound is a mark: one publish may pass it, so that the largest frame always fits.
-        if session >= limits.session_inflight_bytes {
-            let bound = limits.session_inflight_bytes;
-            let message = format!("{session} bytes of this session wait for an answer, of {bound}");
-            return Err((Code::Busy, message));
-        }
-        let all = self.publishes.bytes;
-        if all >= limits.node_inflight_bytes {
-            let bound = limits.node_inflight_bytes;
-            let message = format!(
-                "{all} bytes wait for an answer on {}, of {bound}",
-                self.name
-            );
-            return Err((Code::Busy, message));
-        }
-        debug_assert!(bytes <= limits.frame_max, "the transport bounds a frame");
-        Ok(())
     }
 
     fn open_publish(&mut self, client: &ClientId, publish: Publish, checked: Checked) {
@@ -488,128 +369,5 @@ fn confirmed(open: &Open) -> Confirmed {
         channel: open.channel.to_string(),
         runs,
         repeated,
-    }
-}
-
-/// What can be said of the header alone.
-fn check_header(name: &ChannelName, channel: &Channel, publish: &Publish) -> Result<(), No> {
-    if !channel.is_stored() && publish.confirm == Some(ConfirmLevel::Quorum) {
-        let message =
-            format!("{name} is a signal channel: nothing is stored, so nothing is confirmed");
-        return Err((Code::ConfirmNotOffered, message));
-    }
-    match (&publish.producer, publish.sequence, publish.after) {
-        (None, None, None) | (Some(_), Some(_), None) => {}
-        (Some(_), Some(sequence), Some(after)) if after < sequence => {}
-        (Some(_), Some(sequence), Some(after)) => {
-            let message = format!("sequence {sequence} cannot come after {after}");
-            return Err((Code::BadProducer, message));
-        }
-        _ => {
-            let message =
-                "producer and sequence come together, and after only with them".to_owned();
-            return Err((Code::BadProducer, message));
-        }
-    }
-    let producer = publish.producer.as_ref().map(|producer| producer.len());
-    if producer.is_some_and(|len| len == 0 || len > PRODUCER_BYTES_MAX) {
-        let message = format!("a producer has 1 to {PRODUCER_BYTES_MAX} bytes");
-        return Err((Code::BadProducer, message));
-    }
-    match publish.partition {
-        Some(number) if channel.is_stored() && number >= channel.partitions => {
-            let count = channel.partitions;
-            Err((
-                Code::NoPartition,
-                format!("{name} has {count} partitions, from 0; not {number}"),
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Checks every record and puts it, with its subject, where its key belongs.
-fn split(
-    publish: &Publish,
-    name: &ChannelName,
-    channel: &Channel,
-    keyless: u32,
-    body: &Bytes,
-) -> Result<BTreeMap<u32, Split>, No> {
-    let mut splits: BTreeMap<u32, Split> = BTreeMap::new();
-    for (position, record) in (0..).zip(RawRecords::new(body)) {
-        let record = record.map_err(|error| (error.code(), error.to_string()))?;
-        let subject = subject_of(&record, publish, position)?;
-        if !channel
-            .subjects
-            .iter()
-            .any(|pattern| pattern.matches(subject))
-        {
-            let message = format!("record {position}, subject {subject:?}, is not for {name}");
-            return Err((Code::MixedChannels, message));
-        }
-        let number = partition_of(&record, publish, channel, keyless, position)?;
-        let split = splits.entry(number).or_default();
-        let before = split.records.len();
-        match record.subject {
-            Some(_) => split.records.extend_from_slice(record.bytes),
-            None => records::splice_subject(&record, subject, &mut split.records),
-        }
-        let bytes = (split.records.len() - before) as u64;
-        if bytes > channel.max_record {
-            let allowed = channel.max_record;
-            let message = format!(
-                "record {position} has {bytes} bytes, {name} allows {allowed} (max_record)"
-            );
-            return Err((Code::TooLarge, message));
-        }
-        split.positions.push(position);
-    }
-    Ok(splits)
-}
-
-/// Where a record goes: where its key belongs, which must be where the publish says, if it does; a
-/// record without a key goes to `keyless`.
-fn partition_of(
-    record: &RawRecord<'_>,
-    publish: &Publish,
-    channel: &Channel,
-    keyless: u32,
-    position: u64,
-) -> Result<u32, No> {
-    if !channel.is_stored() {
-        return Ok(0);
-    }
-    let belongs = record.key.map(|key| key_partition(key, channel.partitions));
-    match (publish.partition, belongs) {
-        (Some(named), Some(belongs)) if named != belongs => {
-            let message =
-                format!("the key of record {position} belongs to partition {belongs}, not {named}");
-            Err((Code::WrongPartition, message))
-        }
-        (_, belongs) => Ok(belongs.unwrap_or(keyless)),
-    }
-}
-
-fn subject_of<'a>(
-    record: &RawRecord<'a>,
-    publish: &'a Publish,
-    position: u64,
-) -> Result<&'a str, No> {
-    let subject = record
-        .subject
-        .or(publish.subject.as_deref())
-        .ok_or_else(|| {
-            let message = format!("record {position} has no subject, nor has the header");
-            (Code::BadSubject, message)
-        })?;
-    Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
-    Ok(subject)
-}
-
-impl Split {
-    /// The encoded records, each with its subject.
-    pub(super) fn into_records(self) -> Vec<u8> {
-        self.records
     }
 }

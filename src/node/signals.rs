@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Node;
+use super::accept::Checked;
 use super::io::{ClientId, Droppable, Output};
-use super::publish::Checked;
 use crate::types::limits::SIGNAL_MEMORY;
 use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Time};
 use crate::wire::client::{Deliver, Publish, Reply};
