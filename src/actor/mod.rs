@@ -4,6 +4,7 @@
 //! the core's say. This is the only room that imports actix, and the only one that opens sockets
 //! for a node.
 
+mod assemble;
 mod disk;
 mod duties;
 mod error;
@@ -12,6 +13,7 @@ mod gate;
 mod keys;
 mod messages;
 mod node;
+mod process;
 mod refusals;
 mod run;
 mod socket;

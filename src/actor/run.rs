@@ -8,24 +8,23 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use actix::prelude::*;
-use ring::rand::SecureRandom;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::disk::{DiskEnd, DiskThreads};
-use super::duties::{Link, Listener, Peers, Publisher, Subscriber};
+use super::assemble::{AllMade, Ends, start_actors};
+use super::disk::DiskEnd;
 use super::error::StartError;
 use super::fatal;
 use super::gate::Gate;
 use super::keys::{self, AllowList};
-use super::messages::{Counters, Event, Fail, Flush, Inputs, SocketName};
-use super::node::{Clock, NodeActor, Port, Ports, duration};
-use super::socket::{Duty, Shared, SocketActor};
-use super::sockets::{Made, Sockets};
-use crate::node::{Input, Lane, Node, NodeConfig, Outbox, Recovery};
+use super::messages::{Event, Fail, Flush, Inputs, SocketName};
+use super::node::{Clock, NodeActor, duration};
+use super::process::{fresh_incarnation, raise_open_files, stop_on_signals};
+use super::sockets::Sockets;
+use crate::node::{Input, Node, NodeConfig, Recovery};
 use crate::store::{Identity, Journal, RealDisk, Settings};
 use crate::topology::Topology;
+use crate::types::NodeName;
 use crate::types::limits::{SOCKET_LINGER, STOP_MAX};
-use crate::types::{Incarnation, NodeName};
 
 /// How a node ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +48,11 @@ impl NodeHandle {
     /// Stops the node gracefully and waits until it has stopped, 5 s at most.
     pub fn stop(mut self) -> Exit {
         self.stop_and_join()
+    }
+
+    /// Whether the node has ended by itself; `stop` says why.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Fails one of its sockets as if libzmq had, to see that it is opened again. For drills.
@@ -157,14 +161,6 @@ struct Prepared {
     gate: Option<Gate>,
 }
 
-struct AllMade {
-    listeners: Vec<Made>,
-    peers: Made,
-    links: Vec<(NodeName, Lane, Made)>,
-    publisher: Made,
-    subscriber: Made,
-}
-
 impl Prepared {
     fn new(topology: Topology, name: &str, data: &Path, seed: u64) -> Result<Self, StartError> {
         let topology = Arc::new(topology);
@@ -244,107 +240,6 @@ impl Prepared {
     }
 }
 
-impl AllMade {
-    fn new(sockets: &Sockets) -> Result<Self, StartError> {
-        let listeners = (0..sockets.node().clients.len()).map(|i| sockets.clients(i));
-        let lanes = sockets
-            .others()
-            .flat_map(|peer| [Lane::Control, Lane::Bulk].map(|lane| (peer.name.clone(), lane)));
-        let links = lanes.map(|(peer, lane)| {
-            let made = sockets.link(&peer, lane)?;
-            Ok((peer, lane, made))
-        });
-        Ok(Self {
-            listeners: listeners.collect::<Result<_, StartError>>()?,
-            peers: sockets.peers()?,
-            publisher: sockets.publisher()?,
-            links: links.collect::<Result<_, StartError>>()?,
-            subscriber: sockets.subscriber()?,
-        })
-    }
-}
-
-/// The addresses of the socket actors.
-struct Ends {
-    flush: Vec<Recipient<Flush>>,
-    fail: Vec<(SocketName, Recipient<Fail>)>,
-}
-
-impl Ends {
-    fn port<D: Duty>(&mut self, name: SocketName, duty: D, made: Made, shared: &Shared) -> Port<D> {
-        let actor = SocketActor::start(duty, made, shared);
-        self.flush.push(actor.clone().recipient());
-        self.fail.push((name, actor.clone().recipient()));
-        Port::new(actor)
-    }
-}
-
-fn start_actors(
-    sockets: &Rc<Sockets>,
-    made: AllMade,
-    journal: Journal<RealDisk>,
-    (node, clock): (Node, Clock),
-    events: &UnboundedSender<Event>,
-) -> Result<(Addr<NodeActor>, Ends, DiskEnd), StartError> {
-    let ctx = Context::<NodeActor>::new();
-    let address = ctx.address();
-    let (disk, disk_end) = DiskThreads::start(journal, &address.clone().recipient())?;
-    let counters = Counters::default();
-    let shared = Shared {
-        sockets: Rc::clone(sockets),
-        node: address.recipient(),
-        counters: counters.clone(),
-        events: events.clone(),
-    };
-    let mut ends = Ends {
-        flush: Vec::new(),
-        fail: Vec::new(),
-    };
-    let mut listeners = Vec::new();
-    for (made, endpoint) in made.listeners.into_iter().zip(&sockets.node().clients) {
-        let index = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
-        let endpoint = endpoint.bind.clone();
-        let duty = Listener { index, endpoint };
-        listeners.push(ends.port(SocketName::Clients(index), duty, made, &shared));
-    }
-    let mut links = std::collections::BTreeMap::new();
-    for (peer, lane, made) in made.links {
-        let name = SocketName::Link(peer.clone(), lane);
-        let duty = Link {
-            peer: peer.clone(),
-            lane,
-        };
-        links.insert((peer, lane), ends.port(name, duty, made, &shared));
-    }
-    ends.port(SocketName::Peers, Peers, made.peers, &shared);
-    let ports = Ports {
-        listeners,
-        links,
-        publisher: ends.port(
-            SocketName::Publisher,
-            Publisher::default(),
-            made.publisher,
-            &shared,
-        ),
-        subscriber: ends.port(
-            SocketName::Subscriber,
-            Subscriber::default(),
-            made.subscriber,
-            &shared,
-        ),
-    };
-    let actor = ctx.run(NodeActor {
-        node,
-        clock,
-        outbox: Outbox::new(),
-        ports,
-        disk,
-        counters,
-        events: events.clone(),
-    });
-    Ok((actor, ends, disk_end))
-}
-
 /// Waits for what ends the node, and for it to end.
 async fn drive(node: &Addr<NodeActor>, ends: &Ends, inbox: &mut UnboundedReceiver<Event>) -> Exit {
     let mut deadline: Option<Instant> = None;
@@ -389,23 +284,6 @@ async fn drive(node: &Addr<NodeActor>, ends: &Ends, inbox: &mut UnboundedReceive
     exit
 }
 
-fn stop_on_signals(events: UnboundedSender<Event>) -> Result<(), StartError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut signal = signal(kind).map_err(|why| StartError::System {
-            what: "the watch for signals",
-            why,
-        })?;
-        let events = events.clone();
-        actix::spawn(async move {
-            while signal.recv().await.is_some() {
-                let _ = events.send(Event::Stop);
-            }
-        });
-    }
-    Ok(())
-}
-
 fn open_journal(
     topology: &Topology,
     name: &NodeName,
@@ -423,33 +301,6 @@ fn open_journal(
     };
     let mut visit = |item| recovery.handle(item).map_err(|error| error.to_string());
     Ok(Journal::open(disk, &identity, settings, &mut visit)?)
-}
-
-fn fresh_incarnation() -> Result<Incarnation, StartError> {
-    let mut bytes = [0; 8];
-    let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| StartError::System {
-        what: "the system's random generator",
-        why: std::io::Error::other("it gave nothing"),
-    })?;
-    Ok(Incarnation(u64::from_ne_bytes(bytes).max(1)))
-}
-
-/// A client costs a file descriptor, and libzmq spins when there is none left.
-fn raise_open_files(sessions: u64) {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = sessions + 1_024;
-    if limit.current.is_some_and(|current| current < wanted) {
-        let ceiling = limit.maximum.unwrap_or(wanted);
-        limit.current = Some(wanted.min(ceiling));
-        if setrlimit(Resource::Nofile, limit).is_err() || ceiling < wanted {
-            tracing::warn!(
-                "this process may open {ceiling} files, and limits.sessions_max = {sessions} asks \
-                 for {wanted}: raise the limit (ulimit -n) or lower sessions_max"
-            );
-        }
-    }
 }
 
 fn no_such_node(topology: &Topology, name: &str) -> StartError {

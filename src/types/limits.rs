@@ -237,9 +237,9 @@ pub const NODE_MAILBOX: usize = 4_096;
 /// at most.
 pub const RESTART_BACKOFF: Span = Span::from_millis(20);
 
-/// Failures in a row after which the node gives up: about ten seconds, far beyond what a port takes
+/// Failures in a row after which the node gives up: about six seconds, far beyond what a port takes
 /// to be free.
-pub const RESTARTS_MAX: u32 = 15;
+pub const RESTARTS_MAX: u32 = 10;
 
 /// A socket that served for this long has recovered; its next failure is the first in a row.
 pub const RESTART_SETTLED: Span = Span::from_secs(10);

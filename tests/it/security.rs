@@ -2,11 +2,15 @@
 //! start.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use weft::actor::{StartError, spawn_node};
 use weft::topology::Topology;
+use weft::types::Record;
+use weft::wire::client::{Publish, Reply, Request, Subscribe};
+use weft::wire::records::encode_record;
 
-use crate::support::{CLIENT, Fabric, Keys, PATIENCE, wait_until};
+use crate::support::{CLIENT, Fabric, Keys, PATIENCE, wait_for, wait_until};
 
 /// How a handshake ended, as the one who connects sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -186,4 +190,54 @@ fn a_secret_that_others_may_read_is_reported() {
     let node = fabric.serve("a");
     let said = node.flat_log();
     assert!(said.contains("may be read by others (mode 644)"), "{said}");
+}
+
+#[test]
+fn nodes_with_keys_replicate_and_signal() {
+    let fabric = Fabric::with_keys(&["a", "b", "c"]);
+    let _nodes = ["a", "b", "c"].map(|name| fabric.serve(name));
+    let (publisher, reader) = (fabric.speaker("a"), fabric.speaker("c"));
+    for (id, pattern) in [(1, "audit.#"), (2, "ticks.#")] {
+        let subscribe = Subscribe {
+            id,
+            pattern: pattern.to_owned(),
+            ..Subscribe::default()
+        };
+        reader.send(&Request::Subscribe(subscribe), &[]);
+    }
+    let publish = |subject: &str| {
+        let record = Record {
+            subject: subject.to_owned(),
+            body: "over the wire".into(),
+            ..Record::default()
+        };
+        let mut records = Vec::new();
+        encode_record(&record, &mut records);
+        let header = Publish {
+            id: Some(1),
+            ..Publish::default()
+        };
+        publisher.send(&Request::Publish(header), &records);
+    };
+    wait_for("a confirm by a quorum", || {
+        publish("audit.a");
+        match publisher.answer().header {
+            Reply::Confirm(confirmed) => Some(confirmed),
+            Reply::Refuse(refuse) if refuse.retry => None,
+            other => panic!("{other:?}"),
+        }
+    });
+    let mut heard = [false; 2];
+    wait_until("the record and the signal at another node", || {
+        publish("ticks.a");
+        while let Some(message) = reader.receive(Duration::from_millis(50)) {
+            match message.header {
+                Reply::Deliver(deliver) if deliver.count > 0 => {
+                    heard[deliver.id as usize - 1] = true;
+                }
+                _ => {}
+            }
+        }
+        heard == [true; 2]
+    });
 }

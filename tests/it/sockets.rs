@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use weft::actor::{Exit, SocketName, StartError, spawn_node};
 use weft::node::Lane;
 use weft::wire::Code;
-use weft::wire::client::Reply;
+use weft::wire::client::{Reply, Request, Subscribe};
 
 use crate::support::{Fabric, PATIENCE, Speaker, wait_for, wait_until, weft};
 
@@ -67,6 +67,16 @@ fn what_a_node_says_goes_to_stderr_with_its_name() {
         "{}",
         node.log()
     );
+}
+
+#[test]
+fn a_killed_node_starts_again_on_its_ports_and_its_folder() {
+    let fabric = Fabric::new(&["a"]);
+    let mut first = fabric.serve("a");
+    let incarnation = fabric.speaker("a").view().incarnation;
+    first.kill();
+    let _second = fabric.serve("a");
+    assert_eq!(fabric.speaker("a").view().incarnation, incarnation);
 }
 
 /// What a raw socket hears of its connections.
@@ -260,4 +270,56 @@ fn a_stopped_node_leaves_its_endpoints_and_its_folder() {
         fabric.speaker("a").hello();
         assert_eq!(node.stop(), Exit::Stopped);
     }
+}
+
+#[test]
+fn a_socket_that_cannot_be_opened_again_ends_the_node() {
+    let fabric = Fabric::new(&["a"]);
+    let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+    let endpoint = fabric.endpoint("a");
+    let address = endpoint.strip_prefix("tcp://").expect("tcp");
+    // Somebody else takes the port in the moment in which the node has let it go.
+    let _thief = wait_for("the port", || {
+        node.fail_socket(SocketName::Clients(0));
+        let deadline = Instant::now() + Duration::from_millis(30);
+        while Instant::now() < deadline {
+            if let Ok(listener) = TcpListener::bind(address) {
+                return Some(listener);
+            }
+        }
+        None
+    });
+    wait_until("the node gives up", || node.has_ended());
+    match node.stop() {
+        Exit::Failed(why) => {
+            assert!(why.contains(&endpoint) && why.contains("in a row"), "{why}");
+        }
+        Exit::Stopped => panic!("it should have failed"),
+    }
+}
+
+#[test]
+fn a_client_that_left_is_forgotten_within_moments() {
+    let fabric = Fabric::new(&["a"]);
+    let _node = fabric.serve("a");
+    let watcher = fabric.speaker("a");
+    let before = watcher.view().sessions;
+    let leaver = fabric.speaker("a");
+    let subscribe = Subscribe {
+        id: 1,
+        pattern: "ticks.#".to_owned(),
+        ..Subscribe::default()
+    };
+    leaver.send(&Request::Subscribe(subscribe), &[]);
+    leaver.answer();
+    assert_eq!(
+        watcher.view().sessions.subscriptions,
+        before.subscriptions + 1
+    );
+    let start = Instant::now();
+    drop(leaver);
+    wait_until("its subscription is gone", || {
+        watcher.view().sessions.subscriptions == before.subscriptions
+    });
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
