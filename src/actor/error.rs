@@ -92,7 +92,9 @@ pub enum StartError {
         why: std::io::Error,
     },
     /// The file does not hold a secret key.
-    #[error("secret key file {} holds no key: {why}; make one with `weft keys new`", .path.display())]
+    #[error(
+        "secret key file {} holds no key: {why}; make one with `weft keys new`", .path.display()
+    )]
     SecretKeyText {
         /// The file.
         path: PathBuf,

@@ -182,7 +182,8 @@ impl Fabric {
                     .collect();
                 writeln!(
                     text,
-                    "advertise = {{ {} }}\npublic_key = \"{}\"\nsecret_key_file = \"{name}.secret\"",
+                    "advertise = {{ {} }}\npublic_key = \"{}\"\n\
+                     secret_key_file = \"{name}.secret\"",
                     advertised.join(", "),
                     keys.public_key
                 )
