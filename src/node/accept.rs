@@ -88,8 +88,8 @@ impl Node {
         }
     }
 
-    /// The partition of all records without a key of one publish. That of a numbered one follows from
-    /// its producer, so that a retry through any node finds the first.
+    /// The partition of all records without a key of one publish. That of a numbered one follows
+    /// from its producer, so that a retry through any node finds the first.
     fn keyless(&mut self, publish: &Publish, channel: &Channel) -> u32 {
         if !channel.is_stored() {
             return 0;
