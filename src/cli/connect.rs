@@ -46,6 +46,8 @@ pub(crate) fn log_to_stderr() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would be told to the stderr that just failed, and that panics.
+        .log_internal_errors(false)
         .with_target(false)
         .without_time()
         .try_init();

@@ -88,6 +88,8 @@ fn log_to_stderr(node: Option<&String>) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would be told to the stderr that just failed, and that panics.
+        .log_internal_errors(false)
         .with_ansi(color)
         .with_target(false)
         .with_timer(Stamp(

@@ -142,7 +142,7 @@ impl Connection {
         let cause = match event {
             _ if matches!(self.state, State::Paused { .. }) => return None,
             TransportEvent::NobodyThere => Cause::NobodyThere,
-            TransportEvent::HandshakeFailed(detail) => Cause::Handshake(detail),
+            TransportEvent::HandshakeFailed(detail) => Cause::Handshake { detail, curve },
             TransportEvent::Closed if greeting => Cause::ClosedAtOnce { curve },
             TransportEvent::Closed => Cause::Closed,
             TransportEvent::Unusable(reason) => Cause::Unusable(reason),
@@ -155,7 +155,7 @@ impl Connection {
         self.failures.insert(self.address().endpoint.clone(), cause);
         self.failed += 1;
         self.current = (self.current + 1) % self.addresses.len();
-        if self.failed % self.addresses.len() != 0 {
+        if !self.failed.is_multiple_of(self.addresses.len()) {
             return self.connect(now);
         }
         self.state = State::Paused {

@@ -86,8 +86,13 @@ pub struct Failure {
 pub enum Cause {
     /// Nothing listens at the endpoint.
     NobodyThere,
-    /// The CURVE handshake failed.
-    Handshake(String),
+    /// The handshake failed.
+    Handshake {
+        /// What libzmq says.
+        detail: String,
+        /// Whether a server key was used.
+        curve: bool,
+    },
     /// The other side closed the connection before it said `welcome`.
     ClosedAtOnce {
         /// Whether a server key was used.
@@ -127,10 +132,21 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NobodyThere => f.write_str("nothing listens there; is the node running?"),
-            Self::Handshake(detail) => write!(
+            Self::Handshake {
+                detail,
+                curve: true,
+            } => write!(
                 f,
                 "the CURVE handshake failed ({detail}); is the server key this node's public key, \
                  and does its topology list this client's public key?"
+            ),
+            Self::Handshake {
+                detail,
+                curve: false,
+            } => write!(
+                f,
+                "the handshake failed ({detail}); an endpoint that demands CURVE? then name the \
+                 node's public key with --server-key and this client's key with --identity"
             ),
             Self::ClosedAtOnce { curve: true } => f.write_str(
                 "the connection was closed during the CURVE handshake; does the endpoint speak \
@@ -145,8 +161,9 @@ impl fmt::Display for Cause {
                  Weft there",
             ),
             Self::Silent { curve: false } => f.write_str(
-                "no answer to hello; an endpoint that demands CURVE, a node that hangs, a host \
-                 that drops packets, or no node of Weft there",
+                "no answer to hello; an endpoint that demands CURVE (then name the node's public key \
+                 with --server-key and this client's key with --identity), a node that hangs, a \
+                 host that drops packets, or no node of Weft there",
             ),
             Self::Closed => f.write_str("the connection closed"),
             Self::Refused(refusal) => refusal.fmt(f),

@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod crash;
+mod fabric;
 mod interposed;
 mod journal_kit;
 mod kit;
