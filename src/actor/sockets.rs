@@ -12,9 +12,9 @@ use super::keys::{self, CLIENTS, KeyPair, PEERS};
 use crate::node::Lane;
 use crate::topology::{Endpoint, Node, Topology};
 use crate::types::limits::{
-    CLIENT_FRAMES_WAITING, FRAMES_UNREAD, PEER_FRAMES_WAITING, SIGNAL_FRAMES_WAITING,
-    SOCKET_BACKLOG, SOCKET_HANDSHAKE, SOCKET_HEARTBEAT, SOCKET_HEARTBEAT_TIMEOUT, SOCKET_LINGER,
-    SOCKET_RECONNECT,
+    CLIENT_FRAMES_WAITING, CLIENT_HEARTBEAT_TIMEOUT, FRAMES_UNREAD, PEER_FRAMES_WAITING,
+    PEER_HEARTBEAT_TIMEOUT, SIGNAL_FRAMES_WAITING, SOCKET_BACKLOG, SOCKET_HANDSHAKE,
+    SOCKET_HEARTBEAT, SOCKET_LINGER, SOCKET_RECONNECT,
 };
 use crate::types::{Limits, NodeName, Span, limits};
 
@@ -74,6 +74,7 @@ impl Sockets {
         let endpoint = &self.node.clients[listener];
         self.bound(zmq::ROUTER, "clients", CLIENTS, endpoint, |socket| {
             socket.set_router_mandatory(true)?;
+            socket.set_heartbeat_timeout(millis(CLIENT_HEARTBEAT_TIMEOUT))?;
             let frame_max = self.topology.limits.frame_max;
             let sealed = if endpoint.curve { CURVE_OVERHEAD } else { 0 };
             socket.set_maxmsgsize(size(frame_max + sealed))?;
@@ -197,8 +198,8 @@ impl Sockets {
             let socket = self.context.socket(kind)?;
             socket.set_linger(millis(SOCKET_LINGER))?;
             socket.set_heartbeat_ivl(millis(SOCKET_HEARTBEAT))?;
-            socket.set_heartbeat_timeout(millis(SOCKET_HEARTBEAT_TIMEOUT))?;
-            socket.set_heartbeat_ttl(millis(SOCKET_HEARTBEAT_TIMEOUT))?;
+            socket.set_heartbeat_timeout(millis(PEER_HEARTBEAT_TIMEOUT))?;
+            socket.set_heartbeat_ttl(millis(PEER_HEARTBEAT_TIMEOUT))?;
             socket.set_handshake_ivl(millis(SOCKET_HANDSHAKE))?;
             socket.set_reconnect_ivl(millis(SOCKET_RECONNECT.0))?;
             socket.set_reconnect_ivl_max(millis(SOCKET_RECONNECT.1))?;

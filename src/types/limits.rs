@@ -198,9 +198,13 @@ pub const SIGNAL_MEMORY: Span = Span::from_secs(600);
 /// How often libzmq pings the other end of a connection (`ZMQ_HEARTBEAT_IVL`).
 pub const SOCKET_HEARTBEAT: Span = Span::from_secs(1);
 
-/// A connection that answered no ping for this long is closed, so that what is sent to a client
-/// that vanished becomes `EHOSTUNREACH` within 5 s.
-pub const SOCKET_HEARTBEAT_TIMEOUT: Span = Span::from_secs(3);
+/// A client's connection that answers no ping for this long is closed. With the ping before it and
+/// [`PROBE`] after it, a client that vanished without a word is known to be gone within 5 s.
+pub const CLIENT_HEARTBEAT_TIMEOUT: Span = Span::from_millis(1_500);
+
+/// A peer's connection that answers no ping for this long is closed. Raft notices a dead peer much
+/// sooner; this only makes way for a new connection.
+pub const PEER_HEARTBEAT_TIMEOUT: Span = Span::from_secs(3);
 
 /// A connection that has not finished its handshake by then is closed: strangers hold nothing for
 /// long.

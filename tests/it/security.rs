@@ -54,6 +54,7 @@ fn knock(endpoint: &str, keys: Option<(&Keys, &[u8; 32])>) -> Outcome {
     }
 }
 
+/// [C43]
 #[test]
 fn declared_keys_pass_at_their_own_endpoints_only() {
     let fabric = Fabric::with_keys(&["a", "b"]);

@@ -9,15 +9,9 @@ use rustix::process::Signal;
 use weft::actor::{Exit, SocketName, StartError, spawn_node};
 use weft::node::Lane;
 use weft::wire::Code;
-use weft::wire::client::{Reply, Request, Subscribe};
+use weft::wire::client::Reply;
 
-use crate::support::{Fabric, PATIENCE, Speaker, wait_for, wait_until, weft};
-
-#[test]
-fn libzmq_is_the_one_with_curve() {
-    assert_eq!(zmq::version(), (4, 3, 5));
-    assert_eq!(zmq::has("curve"), Some(true));
-}
+use crate::support::{Fabric, PATIENCE, Process, Speaker, wait_for, wait_until, weft};
 
 #[test]
 fn signals_end_a_node_with_exit_0_within_5_s() {
@@ -96,6 +90,7 @@ fn monitored(fabric: &Fabric, name: &str, events: i32) -> (Speaker, zmq::Socket)
     (Speaker { socket }, monitor)
 }
 
+/// [C41]
 #[test]
 fn an_oversize_frame_costs_its_sender_the_connection_and_nobody_else() {
     let fabric = Fabric::new(&["a"]);
@@ -298,28 +293,33 @@ fn a_socket_that_cannot_be_opened_again_ends_the_node() {
     }
 }
 
-#[test]
-fn a_client_that_left_is_forgotten_within_moments() {
+/// Starts `weft subscribe` at the node, waits until it has subscribed, lets `leave` happen to it,
+/// and waits until the node has forgotten it.
+fn forgets_a_subscriber(leave: Signal) {
     let fabric = Fabric::new(&["a"]);
     let _node = fabric.serve("a");
     let watcher = fabric.speaker("a");
-    let before = watcher.view().sessions;
-    let leaver = fabric.speaker("a");
-    let subscribe = Subscribe {
-        id: 1,
-        pattern: "ticks.#".to_owned(),
-        ..Subscribe::default()
-    };
-    leaver.send(&Request::Subscribe(subscribe), &[]);
-    leaver.answer();
-    assert_eq!(
-        watcher.view().sessions.subscriptions,
-        before.subscriptions + 1
-    );
+    let mut command = weft();
+    command.args(["subscribe", "ticks.#", "--connect"]);
+    command.arg(fabric.endpoint("a"));
+    let leaver = Process::start(command, &fabric.folder.path().join("leaver.log"));
+    let subscriptions = || watcher.view().sessions.subscriptions;
+    wait_until("the client has subscribed", || subscriptions() == 1);
     let start = Instant::now();
-    drop(leaver);
-    wait_until("its subscription is gone", || {
-        watcher.view().sessions.subscriptions == before.subscriptions
-    });
-    assert!(start.elapsed() < Duration::from_secs(5));
+    leaver.signal(leave);
+    wait_until("its subscription is gone", || subscriptions() == 0);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// [C39]
+#[test]
+fn a_client_that_died_is_forgotten_within_5_s() {
+    forgets_a_subscriber(Signal::KILL);
+}
+
+/// [C39]: its machine is gone, so nobody says that it is.
+#[test]
+fn a_client_that_vanished_without_a_word_is_forgotten_within_5_s() {
+    forgets_a_subscriber(Signal::STOP);
 }
