@@ -96,9 +96,14 @@ impl Fabric {
 
     /// Starts a node on what its journal holds.
     pub(crate) fn start(&mut self, name: &str) {
+        self.start_with(name, self.topology.clone());
+    }
+
+    /// Starts a node with a topology of its own.
+    pub(crate) fn start_with(&mut self, name: &str, topology: Arc<Topology>) {
         let name: NodeName = name.into();
         self.starts += 1;
-        let mut recovery = Recovery::new(&self.topology.limits);
+        let mut recovery = Recovery::new(&topology.limits);
         for item in self.journals.entry(name.clone()).or_default() {
             recovery
                 .handle(item.clone())
@@ -107,7 +112,7 @@ impl Fabric {
         // The life of the folder: another one for each node, the same for each start.
         let incarnation = Incarnation(u64::from(crc32fast::hash(name.as_str().as_bytes())) + 1);
         let config = NodeConfig {
-            topology: self.topology.clone(),
+            topology,
             name: name.clone(),
             incarnation,
             seed: self.starts,

@@ -327,3 +327,41 @@ fn a_clock_an_hour_off_is_shown_and_breaks_nothing() {
     assert!(shown, "{problems:?}");
     assert!(store(&mut fabric, &client, "2"));
 }
+
+// [P3] different epochs do not cut links: nodes work with what both know.
+#[test]
+fn nodes_of_different_epochs_work_with_what_both_know() {
+    let mut fabric = Fabric::ready();
+    let newer = include_str!("../../../topology/quickstart.toml").replace("epoch = 1", "epoch = 2")
+        + "\n[channel.later]\nkind = \"stream\"\nsubjects = [\"later.#\"]\nreplicas = 3\n";
+    fabric.kill("b");
+    fabric.start_with("b", parse(&newer));
+    let led = |fabric: &Fabric| fabric.leader("audit", 0).is_some();
+    fabric.run_until("what both know is led", led);
+    let client = fabric.client("b", "one");
+    assert!(store(&mut fabric, &client, "1"));
+    let epochs = |fabric: &Fabric, node: &str| {
+        let peers = fabric.view(node).peers;
+        (
+            fabric.view(node).epoch,
+            peers
+                .iter()
+                .filter_map(|peer| peer.epoch)
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(epochs(&fabric, "a"), (1, vec![2, 1]));
+    assert_eq!(epochs(&fabric, "b"), (2, vec![1, 1]));
+    // What only one knows waits for the others, and says so.
+    let problems = fabric.view("b").problems;
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.starts_with("later/0 is not founded"))
+    );
+    for node in ["a", "c"] {
+        fabric.kill(node);
+        fabric.start_with(node, parse(&newer));
+    }
+    fabric.run_until("all is led", Fabric::is_healthy);
+}
