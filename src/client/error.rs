@@ -161,9 +161,9 @@ impl fmt::Display for Cause {
                  Weft there",
             ),
             Self::Silent { curve: false } => f.write_str(
-                "no answer to hello; an endpoint that demands CURVE (then name the node's public key \
-                 with --server-key and this client's key with --identity), a node that hangs, a \
-                 host that drops packets, or no node of Weft there",
+                "no answer to hello; an endpoint that demands CURVE (then name the node's public \
+                 key with --server-key and this client's key with --identity), a node that hangs, \
+                 a host that drops packets, or no node of Weft there",
             ),
             Self::Closed => f.write_str("the connection closed"),
             Self::Refused(refusal) => refusal.fmt(f),

@@ -13,4 +13,5 @@ mod sockets;
 mod storage;
 mod support;
 mod tidy;
+mod up;
 mod wire;

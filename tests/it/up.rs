@@ -1,0 +1,111 @@
+//! `weft up`: starts what the topology names, restarts what dies, and leaves nothing behind.
+
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::fabric::{NAMES, code, healthy, text};
+use crate::support::{Fabric, Process, wait_for, wait_until, weft};
+
+/// What `weft up` has said so far, and a way to wait for more.
+struct Up {
+    process: Process,
+}
+
+impl Up {
+    fn start(fabric: &Fabric, more: &[&str]) -> Self {
+        let mut command = weft();
+        command.arg("up").arg(&fabric.file).args(more);
+        command.arg("--data").arg(fabric.folder.path().join("data"));
+        let log = fabric.folder.path().join("up.log");
+        Self {
+            process: Process::start(command, &log),
+        }
+    }
+
+    /// The pid of a node's process: the last that was told.
+    fn pid(&self, name: &str) -> Pid {
+        wait_for("the pid of a node", || {
+            let log = self.process.log();
+            let lines = log.lines().rev();
+            let told = |line: &str| -> Option<i32> {
+                let of_node = line.strip_prefix(&format!("node {name} "))?;
+                let (_, rest) = of_node.split_once("pid ")?;
+                rest.split_whitespace().next()?.parse().ok()
+            };
+            Pid::from_raw(lines.into_iter().find_map(told)?)
+        })
+    }
+}
+
+#[test]
+fn up_runs_every_node_restarts_a_killed_one_and_stops_them_all() {
+    let fabric = Fabric::new(&NAMES);
+    let mut up = Up::start(&fabric, &[]);
+    wait_until("all nodes are healthy", || {
+        up.process.log().contains("all nodes are healthy")
+    });
+    let log = up.process.log();
+    let pasted: Vec<String> = log
+        .lines()
+        .skip_while(|line| !line.contains("second terminal"))
+        .filter(|line| line.contains("weft"))
+        .map(|line| line.trim().to_owned())
+        .collect();
+    assert_eq!(pasted.len(), 3, "{log}");
+    assert!(
+        log.contains("leads audit/0") || log.contains(" audit/0"),
+        "{log}"
+    );
+    // The lines work as they are pasted.
+    let publish = shell(&pasted[0]);
+    assert_eq!(code(&publish), 0, "{}", text(&publish.stderr));
+    let id = text(&publish.stdout);
+    assert!(id.starts_with("orders/"), "{id}");
+
+    let before = up.pid("b");
+    kill_process(before, Signal::KILL).expect("a child of up");
+    wait_until("b is started again", || up.pid("b") != before);
+    healthy(&fabric);
+    let read = shell(&format!("{} --count 1", pasted[1]));
+    assert_eq!(text(&read.stdout), "hello\n");
+
+    let children = NAMES.map(|name| up.pid(name));
+    let asked = Instant::now();
+    up.process.signal(Signal::TERM);
+    assert_eq!(up.process.wait().code(), Some(0), "{}", up.process.log());
+    assert!(asked.elapsed() < Duration::from_secs(7));
+    for child in children {
+        assert!(
+            test_kill_process(child).is_err(),
+            "a node outlived `weft up`"
+        );
+    }
+}
+
+#[test]
+fn nodes_stop_when_up_itself_is_killed() {
+    let fabric = Fabric::new(&NAMES);
+    let mut up = Up::start(&fabric, &["--no-restart"]);
+    healthy(&fabric);
+    up.process.kill();
+    for name in NAMES {
+        let endpoint = fabric.endpoint(name);
+        let address = endpoint.strip_prefix("tcp://").expect("tcp");
+        wait_until("an orphaned node stops", || {
+            TcpStream::connect(address).is_err()
+        });
+    }
+}
+
+fn shell(line: &str) -> Output {
+    Command::new("sh")
+        .args(["-c", line])
+        .env("NO_COLOR", "1")
+        .env_remove("WEFT_TOPOLOGY")
+        .stdin(Stdio::null())
+        .output()
+        .expect("a shell")
+}
