@@ -79,7 +79,7 @@ impl Drop for NodeHandle {
 }
 
 /// Runs a node on this thread until SIGINT or SIGTERM, or until it cannot go on. `data` is its
-/// folder; `seed` decides all that is random in the core.
+/// folder; `seed` decides all that is random in the core, and is another one for each start.
 ///
 /// # Errors
 /// Why it did not start. Nothing is bound then.
@@ -98,7 +98,8 @@ pub fn run_node(
     prepared.run(events, inbox, signals, || {})
 }
 
-/// Starts a node on a thread of its own. Returns once everything is bound.
+/// Starts a node on a thread of its own. Returns once everything is bound. `data` and `seed` are as
+/// for [`run_node`].
 ///
 /// # Errors
 /// Why it did not start. Nothing is bound then.
