@@ -17,7 +17,7 @@ use weft::types::{Record, Span};
 
 use crate::support::{Fabric, PATIENCE, Process, flat, wait_for, wait_until, weft};
 
-pub const NAMES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Three nodes that serve, with every partition led.
 fn three() -> (Fabric, BTreeMap<&'static str, Process>) {
@@ -30,7 +30,7 @@ fn three() -> (Fabric, BTreeMap<&'static str, Process>) {
 
 /// Waits until `weft status` finds nothing wrong.
 #[track_caller]
-pub fn healthy(fabric: &Fabric) {
+pub(crate) fn healthy(fabric: &Fabric) {
     let output = run(fabric, &["status", "--wait", "60"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stdout));
 }
@@ -64,11 +64,11 @@ fn refused(fabric: &Fabric, args: &[&str]) -> String {
     flat(&text(&output.stderr))
 }
 
-pub fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().expect("no signal ended it")
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
