@@ -291,18 +291,7 @@ impl Fabric {
                 self.queue
                     .push_back((name.clone(), Input::Dropped { client, what }));
             }
-            Output::ToClient { client, frames, .. } => {
-                let frame = frames.last().expect("a message has a frame");
-                let message = decode_reply(frame).expect("a node sends what can be read");
-                // [C10] a client ignores pings.
-                if matches!(message.header, Reply::Ping(_)) {
-                    return;
-                }
-                self.inboxes
-                    .entry((name.clone(), client))
-                    .or_default()
-                    .push(message);
-            }
+            Output::ToClient { client, frames, .. } => self.hand_over(name, client, &frames),
             Output::ToPeer { peer, frame, .. } => {
                 if !self.cut.contains(&(name.clone(), peer.clone())) {
                     self.queue.push_back((
@@ -324,20 +313,7 @@ impl Fabric {
                     }
                 }
             }
-            Output::Interest { topic, wanted } => {
-                let place = (name.clone(), topic.clone());
-                match wanted {
-                    true => self.interest.insert(place),
-                    false => self.interest.remove(&place),
-                };
-                for node in self.nodes.keys().filter(|node| *node != name) {
-                    let input = Input::Interest {
-                        topic: topic.clone(),
-                        wanted,
-                    };
-                    self.queue.push_back((node.clone(), input));
-                }
-            }
+            Output::Interest { topic, wanted } => self.want(name, &topic, wanted),
             Output::Persist { sequence, items } => {
                 self.journals.entry(name.clone()).or_default().extend(items);
                 if self.slow_disks.contains(name) {
@@ -361,6 +337,31 @@ impl Fabric {
             Output::Stopped => {
                 self.stopped.insert(name.clone());
             }
+        }
+    }
+}
+
+impl Fabric {
+    fn hand_over(&mut self, name: &NodeName, client: ClientId, frames: &[Bytes]) {
+        let frame = frames.last().expect("a message has a frame");
+        let message = decode_reply(frame).expect("a node sends what can be read");
+        // A client ignores pings.
+        if !matches!(message.header, Reply::Ping(_)) {
+            let inbox = self.inboxes.entry((name.clone(), client)).or_default();
+            inbox.push(message);
+        }
+    }
+
+    fn want(&mut self, name: &NodeName, topic: &Bytes, wanted: bool) {
+        let place = (name.clone(), topic.clone());
+        match wanted {
+            true => self.interest.insert(place),
+            false => self.interest.remove(&place),
+        };
+        for node in self.nodes.keys().filter(|node| *node != name) {
+            let topic = topic.clone();
+            let input = Input::Interest { topic, wanted };
+            self.queue.push_back((node.clone(), input));
         }
     }
 }

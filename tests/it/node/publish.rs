@@ -269,57 +269,50 @@ fn a_bad_frame_is_refused_and_the_session_goes_on() {
     assert_refused(&fabric.inbox(&client), Code::UnsupportedVersion);
 }
 
-#[test]
-fn what_cannot_be_stored_is_refused_by_name_and_nothing_is_stored() {
-    let mut fabric = Fabric::ready();
-    let client = fabric.client("a", "one");
+/// A publish, its records, and the code it is refused with.
+type Refused = (Publish, Vec<Record>, Code);
+
+fn records_nobody_can_store() -> Vec<Refused> {
     let good = record("orders.a", "k", "1");
     let big = record("orders.a", "k", &"x".repeat(2 << 20));
-    let quorum = Publish {
-        confirm: Some(ConfirmLevel::Quorum),
+    let mixed = vec![good.clone(), record("audit.a", "k", "1")];
+    let not_here = (key_partition(b"k", 4) + 1) % 4;
+    let into = |partition| Publish {
+        partition: Some(partition),
         ..publish(1)
+    };
+    let one = |subject| vec![record(subject, "k", "1")];
+    vec![
+        // [C14] [C16]
+        (publish(1), one(""), Code::BadSubject),
+        (publish(1), one("orders.*"), Code::BadSubject),
+        (publish(1), one("nobody.cares"), Code::NoChannelForSubject),
+        (publish(1), mixed, Code::MixedChannels),
+        // [C12]
+        (publish(1), vec![big], Code::TooLarge),
+        // [C19]
+        (into(4), vec![good.clone()], Code::NoPartition),
+        (into(not_here), vec![good], Code::WrongPartition),
+    ]
+}
+
+fn headers_that_do_not_fit() -> Vec<Refused> {
+    let good = || vec![record("orders.a", "k", "1")];
+    let with = |change: &dyn Fn(&mut Publish)| {
+        let mut publish = publish(1);
+        change(&mut publish);
+        publish
     };
     let producer = |bytes: usize| Publish {
         producer: Some(ByteBuf::from(vec![b'p'; bytes])),
         ..numbered(1, 1)
     };
-    let cases: Vec<(Publish, Vec<Record>, Code)> = vec![
-        // [C14] [C16]
-        (publish(1), vec![record("", "k", "1")], Code::BadSubject),
-        (
-            publish(1),
-            vec![record("orders.*", "k", "1")],
-            Code::BadSubject,
-        ),
-        (
-            publish(1),
-            vec![record("nobody.cares", "k", "1")],
-            Code::NoChannelForSubject,
-        ),
-        (
-            publish(1),
-            vec![good.clone(), record("audit.a", "k", "1")],
-            Code::MixedChannels,
-        ),
-        // [C12]
-        (publish(1), vec![big], Code::TooLarge),
-        // [C19]
-        (
-            Publish {
-                partition: Some(4),
-                ..publish(1)
-            },
-            vec![good.clone()],
-            Code::NoPartition,
-        ),
-        (
-            Publish {
-                partition: Some((key_partition(b"k", 4) + 1) % 4),
-                ..publish(1)
-            },
-            vec![good.clone()],
-            Code::WrongPartition,
-        ),
+    let quorum = with(&|p| p.confirm = Some(ConfirmLevel::Quorum));
+    let nameless = Publish {
+        sequence: None,
+        ..numbered(1, 1)
+    };
+    vec![
         // [C24]
         (
             quorum,
@@ -327,51 +320,24 @@ fn what_cannot_be_stored_is_refused_by_name_and_nothing_is_stored() {
             Code::ConfirmNotOffered,
         ),
         // [C25]
-        (
-            Publish {
-                count: Some(2),
-                ..publish(1)
-            },
-            vec![good.clone()],
-            Code::CountMismatch,
-        ),
-        (
-            Publish {
-                crc: Some(1),
-                ..publish(1)
-            },
-            vec![good.clone()],
-            Code::CrcMismatch,
-        ),
+        (with(&|p| p.count = Some(2)), good(), Code::CountMismatch),
+        (with(&|p| p.crc = Some(1)), good(), Code::CrcMismatch),
         (publish(1), vec![], Code::CountMismatch),
         // [C27]
-        (
-            Publish {
-                sequence: None,
-                ..numbered(1, 1)
-            },
-            vec![good.clone()],
-            Code::BadProducer,
-        ),
-        (
-            Publish {
-                sequence: Some(1),
-                ..publish(1)
-            },
-            vec![good.clone()],
-            Code::BadProducer,
-        ),
-        (
-            Publish {
-                after: Some(1),
-                ..publish(1)
-            },
-            vec![good.clone()],
-            Code::BadProducer,
-        ),
-        (producer(0), vec![good.clone()], Code::BadProducer),
-        (producer(65), vec![good], Code::BadProducer),
-    ];
+        (nameless, good(), Code::BadProducer),
+        (with(&|p| p.sequence = Some(1)), good(), Code::BadProducer),
+        (with(&|p| p.after = Some(1)), good(), Code::BadProducer),
+        (producer(0), good(), Code::BadProducer),
+        (producer(65), good(), Code::BadProducer),
+    ]
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_by_name_and_nothing_is_stored() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    let mut cases = records_nobody_can_store();
+    cases.extend(headers_that_do_not_fit());
     for (publish, records, code) in cases {
         fabric.publish(&client, publish.clone(), &records);
         let refuse = assert_refused(&fabric.answer(&client), code);
@@ -433,7 +399,7 @@ fn a_producer_beyond_its_bound_is_told_to_come_back() {
     let mut fabric = Fabric::ready();
     fabric.slow_disks = fabric.nodes.keys().cloned().collect();
     let client = fabric.client("a", "fast");
-    let body = "x".repeat(1 << 20 - 1);
+    let body = "x".repeat(1 << 19);
     let mut busy = None;
     for id in 1..20 {
         fabric.publish(&client, publish(id), &[record("orders.a", "k", &body)]);

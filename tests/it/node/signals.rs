@@ -34,7 +34,7 @@ fn heard(fabric: &mut Fabric, client: &Client) -> Vec<(u64, Vec<String>)> {
         .collect()
 }
 
-// [C38] every deliver of signals states its sequence.
+// [C38] every deliver of signals states its sequence. [P5] who asks is told where it starts.
 #[test]
 fn signals_reach_every_node_that_wants_them_once_per_subscription() {
     let mut fabric = Fabric::ready();
