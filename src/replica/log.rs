@@ -55,12 +55,16 @@ impl Log {
         recovered: RecoveredLog,
         cache_bytes: u64,
     ) -> Self {
-        let mut hard_state = HardState::default();
-        hard_state.term = recovered.term;
-        hard_state.vote = recovered.vote;
-        hard_state.commit = recovered.commit;
-        let mut conf_state = ConfState::default();
-        conf_state.voters = voters;
+        let hard_state = HardState {
+            term: recovered.term,
+            vote: recovered.vote,
+            commit: recovered.commit,
+            ..HardState::default()
+        };
+        let conf_state = ConfState {
+            voters,
+            ..ConfState::default()
+        };
         let next_offset = recovered.next_offset();
         Self {
             partition,
@@ -248,7 +252,7 @@ impl Log {
         self.terms.last_index()
     }
 
-    fn from_memory<'a>(
+    fn in_memory<'a>(
         &'a self,
         low: u64,
         high: u64,
@@ -285,7 +289,7 @@ impl Storage for Log {
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
-        let Some(entries) = self.from_memory(low, high) else {
+        let Some(entries) = self.in_memory(low, high) else {
             if !context.can_async() {
                 // Raft reads synchronously only above the applied index, which is in memory.
                 return Err(Error::Store(StorageError::Unavailable));

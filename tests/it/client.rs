@@ -13,7 +13,7 @@ use weft::topology::PublicKey;
 use weft::types::{Record, Span};
 use weft::wire::Code;
 use weft::wire::client::{
-    ConfirmLevel, Deliver, From, NodeEndpoints, Refuse, Reply, Request, Subscribe,
+    ConfirmLevel, Deliver, From, NodeEndpoints, Ping, Refuse, Reply, Request, Subscribe,
 };
 use weft::wire::records::{RawRecords, encode_record};
 
@@ -248,6 +248,23 @@ fn a_stopping_node_is_left_at_once() {
     let (again, _) = b.next_publish();
     assert_eq!(again.sequence, first.sequence);
     b.confirm(&again, &[(0, 0, 7, 1)]);
+    assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
+// [C10] a message of an unknown name, and a ping, are passed over.
+#[test]
+fn what_a_client_does_not_know_is_passed_over() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (publish, _) = node.next_publish();
+    node.send(Bytes::from_static(b"\x81\xa5later\x81\xa1x\x01"));
+    node.reply(&Reply::Ping(Ping {}));
+    node.confirm(&publish, &[(0, 0, 7, 1)]);
     assert_eq!(stored(&mut outcomes), "orders/0/7");
 }
 
