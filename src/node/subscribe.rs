@@ -254,14 +254,15 @@ impl Node {
     /// A leader answered a feed.
     pub(super) fn handle_feed(&mut self, of: (ClientId, u64, Partition), fetched: Fetched) {
         let (client, id, partition) = of;
-        let retry_at = self.now.mono + FETCH_RETRY;
+        let now = self.now.mono;
+        let retry_at = now + FETCH_RETRY;
         let Some(subscription) = self.subscription(&client, id) else {
             return;
         };
         let Some(feed) = subscription.feeds.get_mut(&partition) else {
             return;
         };
-        feed.asked = None;
+        let asked = feed.asked.take().map(|(_, since)| since);
         if let Some(refusal) = fetched.refusal {
             if refusal.code == Code::BadPosition.number() {
                 let no = super::publish::refuse(Code::BadPosition, Some(id), refusal.message);
@@ -273,6 +274,13 @@ impl Node {
             return;
         }
         let began = feed.next().is_none();
+        if fetched.entries.is_empty()
+            && !began
+            && asked.is_none_or(|since| since + FETCH_RETRY > now)
+        {
+            // A leader that holds as many fetches as it may answers at once: do not ask in circles.
+            feed.retry_at = retry_at;
+        }
         if let FetchFrom::End = feed.at {
             feed.at = FetchFrom::Offset(fetched.next);
         }
@@ -280,7 +288,14 @@ impl Node {
             Ok(true) => {}
             Ok(false) if began => self.deliver_nothing(&client, id, Some(&partition)),
             Ok(false) => {}
-            Err(error) => self.error(format!("{partition}: its leader sent a bad entry: {error}")),
+            Err(error) => {
+                self.error(format!("{partition}: its leader sent a bad entry: {error}"));
+                if let Some(subscription) = self.subscription(&client, id)
+                    && let Some(feed) = subscription.feeds.get_mut(&partition)
+                {
+                    feed.retry_at = retry_at;
+                }
+            }
         }
         self.pump(&client, id);
     }
