@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod node;
 pub mod replica;
+pub mod sim;
 pub mod store;
 pub mod topology;
 pub mod types;

@@ -12,6 +12,7 @@ mod node;
 mod options;
 mod plan;
 mod publish;
+mod simulate;
 mod status;
 mod subscribe;
 mod table;
@@ -50,6 +51,8 @@ enum Command {
     Plan(plan::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),
+    /// Run the fabric in a simulated world where everything goes wrong, and watch its promises
+    Simulate(simulate::Args),
     /// Make keys for nodes and clients
     Keys(keys::Args),
 }
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Node(args) => node::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::Keys(args) => keys::run(args),
     };
     result.unwrap_or_else(|failure| failure.report())

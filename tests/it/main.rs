@@ -10,6 +10,7 @@ mod journal_kit;
 mod kit;
 mod node;
 mod security;
+mod simulation;
 mod skips;
 mod sockets;
 mod storage;

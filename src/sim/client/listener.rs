@@ -1,0 +1,132 @@
+//! Listens to signals with patterns of every shape, and changes its mind about them.
+
+use bytes::Bytes;
+
+use super::{Act, Client, Desk, Mood, Scene};
+use crate::sim::heap::ClientNo;
+use crate::sim::oracle::silence::Question;
+use crate::sim::oracle::{Oracles, Verdict, broken};
+use crate::types::{Pattern, Record, Span, Time};
+use crate::wire::client::{Reply, Request, Subscribe, Unsubscribe};
+use crate::wire::{RawRecords, encode_request};
+
+/// A subscription that hears nothing for so long is sent again.
+const RESEND: Span = Span::from_secs(5);
+
+/// One listener.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    number: u64,
+    pattern: Option<String>,
+    /// Set once its node said that the subscription stands.
+    stands: bool,
+    heard: Time,
+}
+
+impl Listener {
+    fn open(&mut self, desk: &mut Desk<'_>) {
+        desk.oracles.signals.closed((desk.me, self.number));
+        self.number += 1;
+        let scene = desk.scene;
+        let stage = desk.dice.pick(&scene.signals);
+        let text = match desk.dice.chance(800) {
+            true => desk.dice.pick(&stage.patterns).clone(),
+            false => desk.dice.pick(&stage.subjects).clone(),
+        };
+        let pattern = Pattern::parse(&text).expect("the scene's patterns are checked");
+        self.pattern = Some(text);
+        self.stands = false;
+        let key = (desk.me, self.number);
+        desk.oracles.signals.opened(key, desk.home, pattern);
+        self.subscribe(desk);
+    }
+
+    fn subscribe(&mut self, desk: &mut Desk<'_>) {
+        let (Some(connection), Some(pattern)) = (desk.connection, &self.pattern) else {
+            return;
+        };
+        let header = Request::Subscribe(Subscribe {
+            id: self.number,
+            pattern: pattern.clone(),
+            ..Subscribe::default()
+        });
+        desk.acts.push(Act::Send(encode_request(&header, &[])));
+        let question = Question::Subscribe(self.number);
+        desk.oracles.silence.asked(desk.now, connection, question);
+        self.heard = desk.now;
+    }
+}
+
+impl Client for Listener {
+    fn wake(&mut self, desk: &mut Desk<'_>) -> Verdict<Span> {
+        if desk.connection.is_none() || (desk.mood == Mood::Storm && desk.dice.chance(8)) {
+            desk.acts.push(Act::Connect);
+            return Ok(desk.dice.millis(50, 500));
+        }
+        if desk.mood == Mood::Storm && desk.dice.chance(10) {
+            let header = Request::Unsubscribe(Unsubscribe { id: self.number });
+            desk.acts.push(Act::Send(encode_request(&header, &[])));
+            self.open(desk);
+        } else if desk.now.since(self.heard) > RESEND {
+            self.subscribe(desk);
+        }
+        Ok(desk.dice.millis(50, 150))
+    }
+
+    fn connected(&mut self, desk: &mut Desk<'_>) {
+        self.open(desk);
+    }
+
+    fn lost(&mut self, desk: &mut Desk<'_>) {
+        desk.oracles.signals.closed((desk.me, self.number));
+    }
+
+    fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, records: Bytes) -> Verdict {
+        match reply {
+            Reply::Deliver(deliver) if deliver.id == self.number => {
+                self.heard = desk.now;
+                let key = (desk.me, self.number);
+                if let Some(connection) = desk.connection {
+                    let question = Question::Subscribe(self.number);
+                    desk.oracles.silence.answered(connection, question);
+                }
+                if !self.stands {
+                    self.stands = true;
+                    desk.oracles.signals.stands(key);
+                }
+                let read = |raw: Result<crate::wire::RawRecord<'_>, _>| raw.map(|r| r.to_record());
+                let records: Vec<Record> = match RawRecords::new(&records).map(read).collect() {
+                    Ok(records) => records,
+                    Err(error) => {
+                        let says = error.to_string();
+                        return broken("what a node says is well formed", None, says);
+                    }
+                };
+                if records.is_empty() {
+                    return Ok(());
+                }
+                desk.report.signals_delivered += records.len() as u64;
+                desk.oracles
+                    .signals
+                    .delivered(key, deliver.sequence, &records)
+            }
+            Reply::End(end) if end.id == self.number => {
+                self.open(desk);
+                Ok(())
+            }
+            Reply::Refuse(refusal) if !refusal.retry => broken(
+                "a good subscription is never refused for good",
+                None,
+                format!("client {} on {:?}: {refusal:?}", desk.me, self.pattern),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn lacks(&self, me: ClientNo, _: &Scene, oracles: &Oracles) -> Option<String> {
+        if !self.stands {
+            return Some(format!("client {me} waits for its subscription"));
+        }
+        oracles.signals.lacks((me, self.number))
+    }
+}

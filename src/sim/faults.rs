@@ -1,0 +1,541 @@
+//! What goes wrong, and when. Each seed draws the kinds of fault that it may meet, so that some runs
+//! meet one kind often and others meet all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dice::Dice;
+use super::heap::Event;
+use super::machine::{MachineId, SYNC_US};
+use super::network::{Cut, ROADS, Road, Weather};
+use super::oracle::{Verdict, broken};
+use super::world::World;
+use crate::node::{Input, Lane};
+use crate::types::limits::TICK;
+use crate::types::{Span, Time};
+
+/// A stop must be done after this long.
+const STOP_MAX: Span = Span::from_secs(5);
+
+/// The kinds of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Kill,
+    PowerCut,
+    PowerCutInStep,
+    PowerCutInCommit,
+    PowerCutInStart,
+    PowerCutOfSeveral,
+    PowerCutOfAll,
+    Stop,
+    Freeze,
+    Split,
+    SplitOneWay,
+    SplitLane,
+    Weather,
+    SignalWeather,
+    FullPipes,
+    CutShort,
+    SlowDisk,
+    WallJump,
+    Drift,
+    ClientCut,
+    Noise,
+}
+
+const KINDS: [Kind; 21] = [
+    Kind::Kill,
+    Kind::PowerCut,
+    Kind::PowerCutInStep,
+    Kind::PowerCutInCommit,
+    Kind::PowerCutInStart,
+    Kind::PowerCutOfSeveral,
+    Kind::PowerCutOfAll,
+    Kind::Stop,
+    Kind::Freeze,
+    Kind::Split,
+    Kind::SplitOneWay,
+    Kind::SplitLane,
+    Kind::Weather,
+    Kind::SignalWeather,
+    Kind::FullPipes,
+    Kind::CutShort,
+    Kind::SlowDisk,
+    Kind::WallJump,
+    Kind::Drift,
+    Kind::ClientCut,
+    Kind::Noise,
+];
+
+/// A fault that lasts.
+#[derive(Debug)]
+enum Lasting {
+    Cuts(BTreeSet<Cut>),
+    Weather(Vec<Road>),
+    SlowDisk(MachineId),
+    FullPipes,
+    CutShort,
+}
+
+/// The faults of one run.
+#[derive(Debug)]
+pub(super) struct Faults {
+    dice: Dice,
+    enabled: Vec<Kind>,
+    lasting: BTreeMap<u64, Lasting>,
+    next: u64,
+    /// Milliseconds between two faults, on average.
+    pace_ms: u64,
+    machines: usize,
+    over: bool,
+}
+
+impl Faults {
+    /// The faults of this seed.
+    pub(super) fn new(seed: u64, machines: usize) -> Self {
+        let mut dice = Dice::new(seed, 1);
+        let share = 200 + dice.between(0, 800) as u32;
+        let mut enabled = KINDS.to_vec();
+        enabled.retain(|_| dice.chance(share));
+        Self {
+            pace_ms: 200 + dice.between(0, 2_500),
+            dice,
+            enabled,
+            lasting: BTreeMap::new(),
+            next: 0,
+            machines,
+            over: false,
+        }
+    }
+
+    /// Whether the next droppable frame finds its client's pipe full.
+    pub(super) fn pipes_are_full(&self, dice: &mut Dice) -> bool {
+        let full = |lasting: &Lasting| matches!(lasting, Lasting::FullPipes);
+        self.lasting.values().any(full) && dice.chance(300)
+    }
+
+    /// Whether the next frame between nodes is cut short.
+    pub(super) fn cuts_short(&self, dice: &mut Dice) -> bool {
+        let short = |lasting: &Lasting| matches!(lasting, Lasting::CutShort);
+        self.lasting.values().any(short) && dice.chance(50)
+    }
+
+    fn victim(&mut self) -> MachineId {
+        self.dice.below(self.machines)
+    }
+
+    /// A random half of the machines, neither empty nor all.
+    fn half(&mut self) -> BTreeSet<MachineId> {
+        let all: Vec<MachineId> = (0..self.machines).collect();
+        let mut half: BTreeSet<MachineId> = all
+            .iter()
+            .copied()
+            .filter(|_| self.dice.chance(500))
+            .collect();
+        if half.is_empty() || half.len() == all.len() {
+            half = BTreeSet::from([self.victim()]);
+        }
+        half
+    }
+
+    fn split(&mut self, roads: &[Road], both_ways: bool) -> BTreeSet<Cut> {
+        let half = self.half();
+        let mut cuts = BTreeSet::new();
+        for from in 0..self.machines {
+            for to in 0..self.machines {
+                let leaves = half.contains(&from) && !half.contains(&to);
+                let enters = !half.contains(&from) && half.contains(&to);
+                if leaves || (both_ways && enters) {
+                    cuts.extend(roads.iter().map(|road| (from, to, *road)));
+                }
+            }
+        }
+        cuts
+    }
+}
+
+impl World {
+    /// Something goes wrong now, and the next thing later.
+    pub(super) fn next_fault(&mut self) -> Verdict {
+        if self.faults.over {
+            return Ok(());
+        }
+        let pace = self.faults.pace_ms;
+        let delay = self.faults.dice.millis(pace / 4, pace * 2);
+        self.heap.after(delay, Event::Fault);
+        if self.faults.enabled.is_empty() || self.faults.lasting.len() > 3 {
+            return Ok(());
+        }
+        let kind = *self.faults.dice.pick(&self.faults.enabled);
+        self.inflict(kind)
+    }
+
+    fn inflict(&mut self, kind: Kind) -> Verdict {
+        let victim = self.faults.victim();
+        match kind {
+            Kind::Kill => {
+                self.report.fired("process killed");
+                self.crash(victim, true, "is killed")
+            }
+            Kind::PowerCut => {
+                self.report.fired("power cut");
+                self.crash(victim, false, "loses power")
+            }
+            Kind::PowerCutInStep => {
+                let fuse = self.faults.dice.between(0, 40);
+                if let Some(running) = &mut self.machines[victim].running {
+                    running.fuse = Some(fuse);
+                }
+                Ok(())
+            }
+            Kind::PowerCutInCommit => {
+                if let Some(running) = &mut self.machines[victim].running {
+                    running.doomed = true;
+                }
+                Ok(())
+            }
+            Kind::PowerCutInStart => {
+                self.machines[victim].fails_to_start = true;
+                self.report.fired("power cut");
+                self.crash(victim, false, "loses power")
+            }
+            Kind::PowerCutOfSeveral => {
+                self.report.fired("power cut of several");
+                for victim in self.faults.half() {
+                    self.crash(victim, false, "loses power with others")?;
+                }
+                Ok(())
+            }
+            Kind::PowerCutOfAll => {
+                self.report.fired("power cut of all");
+                for victim in 0..self.machines.len() {
+                    self.crash(victim, false, "loses power with all others")?;
+                }
+                Ok(())
+            }
+            Kind::Stop => self.stop(victim),
+            Kind::Freeze => {
+                self.freeze(victim);
+                Ok(())
+            }
+            Kind::WallJump | Kind::Drift => {
+                self.bend_clock(kind, victim);
+                Ok(())
+            }
+            Kind::ClientCut => {
+                let seat = self.faults.dice.below(self.seats.len());
+                if let Some(connection) = self.seats[seat] {
+                    self.report.fired("client cut off");
+                    self.let_go(connection);
+                }
+                Ok(())
+            }
+            Kind::Noise => self.noise(victim),
+            lasting => {
+                self.begin_lasting(lasting, victim);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_lasting(&mut self, kind: Kind, victim: MachineId) {
+        let faults = &mut self.faults;
+        let (name, lasting) = match kind {
+            Kind::Split => ("split", Lasting::Cuts(faults.split(&ROADS, true))),
+            Kind::SplitOneWay => ("split one way", Lasting::Cuts(faults.split(&ROADS, false))),
+            Kind::SplitLane => {
+                let lane = *faults.dice.pick(&[Lane::Control, Lane::Bulk]);
+                let both = faults.dice.chance(500);
+                let cuts = faults.split(&[Road::Peer(lane)], both);
+                ("split of one lane", Lasting::Cuts(cuts))
+            }
+            Kind::Weather => {
+                let lanes = [Road::Peer(Lane::Control), Road::Peer(Lane::Bulk)];
+                let roads = match faults.dice.below(3) {
+                    0 => vec![lanes[0]],
+                    1 => vec![lanes[1]],
+                    _ => lanes.to_vec(),
+                };
+                ("bad weather", Lasting::Weather(roads))
+            }
+            Kind::SignalWeather => ("signals drop", Lasting::Weather(vec![Road::Signal])),
+            Kind::SlowDisk => ("slow disk", Lasting::SlowDisk(victim)),
+            Kind::FullPipes => ("clients read slowly", Lasting::FullPipes),
+            _ => ("frames are cut short", Lasting::CutShort),
+        };
+        let span = faults.dice.millis(300, 12_000);
+        let number = faults.next;
+        faults.next += 1;
+        let text = format!("{name} begins: {lasting:?}");
+        match &lasting {
+            Lasting::Cuts(cuts) => self.network.cut(cuts),
+            Lasting::Weather(roads) => {
+                for road in roads {
+                    let dice = &mut self.faults.dice;
+                    let bad = Weather {
+                        delay_us: dice.between(50, 20_000),
+                        jitter_us: dice.between(0, 100_000),
+                        loss: dice.between(0, 300) as u32,
+                        duplicate: dice.between(0, 200) as u32,
+                        reorder: dice.between(0, 200) as u32,
+                    };
+                    self.network.set_weather(*road, bad);
+                }
+            }
+            Lasting::SlowDisk(machine) => {
+                let slow = self.faults.dice.between(50_000, 1_500_000);
+                self.machines[*machine].sync_us = (slow / 2, slow);
+            }
+            Lasting::FullPipes | Lasting::CutShort => {}
+        }
+        self.report.fired(name);
+        self.story.tell(self.heap.now(), "-", None, text);
+        self.faults.lasting.insert(number, lasting);
+        self.heap.after(span, Event::FaultEnds { number });
+    }
+
+    /// A lasting fault is over.
+    pub(super) fn end_fault(&mut self, number: u64) {
+        let Some(lasting) = self.faults.lasting.remove(&number) else {
+            return;
+        };
+        let text = format!("over: {lasting:?}");
+        self.story.tell(self.heap.now(), "-", None, text);
+        match lasting {
+            Lasting::Cuts(cuts) => {
+                self.network.mend(&cuts);
+                self.reconnect_signals();
+            }
+            Lasting::Weather(roads) => {
+                for road in roads {
+                    self.network.set_weather(road, Weather::FAIR);
+                }
+            }
+            Lasting::SlowDisk(machine) => self.machines[machine].sync_us = SYNC_US,
+            Lasting::FullPipes | Lasting::CutShort => {}
+        }
+    }
+
+    /// Everything heals; nothing goes wrong any more.
+    pub(super) fn heal(&mut self) {
+        self.faults.over = true;
+        let lasting: Vec<u64> = self.faults.lasting.keys().copied().collect();
+        for number in lasting {
+            self.end_fault(number);
+        }
+        self.network.heal();
+        self.reconnect_signals();
+        for machine in &mut self.machines {
+            if let Some(running) = &mut machine.running {
+                running.fuse = None;
+                running.doomed = false;
+            }
+        }
+        let text = "all is healed".to_owned();
+        self.story.tell(self.heap.now(), "-", None, text);
+    }
+
+    /// The machine's process ends at once; it starts again later.
+    pub(super) fn crash(&mut self, machine: MachineId, power_stays: bool, how: &str) -> Verdict {
+        if self.machines[machine].running.is_none() {
+            return Ok(());
+        }
+        self.tell(machine, how);
+        self.end_life(machine, power_stays);
+        Ok(())
+    }
+
+    fn end_life(&mut self, machine: MachineId, power_stays: bool) {
+        self.machines[machine].die(power_stays);
+        let down = match self.faults.over {
+            true => self.dice.millis(100, 500),
+            false => self.dice.millis(50, 6_000),
+        };
+        let life = self.machines[machine].life;
+        self.heap.after(down, Event::Start { machine, life });
+        let of_it = |(id, found): (&u64, &super::world::Connection)| {
+            (found.machine == machine).then_some(*id)
+        };
+        let connections: Vec<u64> = self.connections.iter().filter_map(of_it).collect();
+        for connection in connections {
+            let delay = self.dice.millis(20, 1_500);
+            self.heap.after(delay, Event::Lost { connection });
+            self.oracles.silence.ended(connection);
+        }
+        for to in (0..self.machines.len()).filter(|to| *to != machine) {
+            let delay = self.dice.millis(1, 1_000);
+            self.heap.after(delay, Event::Topics { from: machine, to });
+        }
+    }
+
+    /// The machine starts on what its disk holds.
+    pub(super) fn start(&mut self, machine: MachineId, life: u64) -> Verdict {
+        if self.machines[machine].life != life || self.machines[machine].running.is_some() {
+            return Ok(());
+        }
+        let now = self.heap.now();
+        let fails = std::mem::take(&mut self.machines[machine].fails_to_start);
+        if fails {
+            let changes = self.dice.between(0, 12);
+            self.machines[machine].disk.cut_power_after(changes);
+        }
+        let found = &mut self.machines[machine];
+        let items = match found.start(&self.topology, now, &mut self.dice) {
+            Ok(_) | Err(_) if fails => {
+                self.report.fired("power cut within a start");
+                self.tell(machine, "loses power as it starts");
+                self.end_life(machine, false);
+                return Ok(());
+            }
+            Ok(items) => items,
+            Err(error) => {
+                let says = format!("machine {machine} after a crash: {error}");
+                return broken("a node starts on what its disk holds", None, says);
+            }
+        };
+        let kept = std::mem::replace(&mut self.machines[machine].kept, true);
+        self.tell(machine, format!("starts with {} items", items.len()));
+        self.oracles.logs.recovered(machine, &items, kept)?;
+        let first = self.dice.millis(0, TICK.as_millis());
+        self.heap.after(first, Event::Tick { machine, life });
+        for other in (0..self.machines.len()).filter(|other| *other != machine) {
+            let (from, to) = (other, machine);
+            self.heap
+                .after(self.dice.millis(1, 200), Event::Topics { from, to });
+            let (from, to) = (machine, other);
+            self.heap
+                .after(self.dice.millis(1, 200), Event::Topics { from, to });
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, machine: MachineId) -> Verdict {
+        let now = self.heap.now();
+        let Some(running) = &mut self.machines[machine].running else {
+            return Ok(());
+        };
+        if running.stopping.is_some() || running.frozen.is_some() {
+            return Ok(());
+        }
+        running.stopping = Some(now);
+        self.report.fired("graceful stop");
+        self.tell(machine, "is asked to stop");
+        self.step(machine, Input::Stop)
+    }
+
+    /// The node says that it is done; its process ends in peace.
+    pub(super) fn stopped(&mut self, machine: MachineId) -> Verdict {
+        let Some(running) = &self.machines[machine].running else {
+            return Ok(());
+        };
+        let (stopping, flushed) = (running.stopping.is_some(), running.commit.is_none());
+        if !stopping || !flushed {
+            let says = format!("machine {machine}: asked to {stopping}, flushed {flushed}");
+            return broken("a stopped node has nothing left to flush", None, says);
+        }
+        self.tell(machine, "stopped");
+        self.end_life(machine, true);
+        Ok(())
+    }
+
+    /// No stop takes too long.
+    pub(super) fn check_stops(&self) -> Verdict {
+        for machine in &self.machines {
+            let stopping = machine.running.as_ref();
+            let stopping = stopping.filter(|running| running.frozen.is_none());
+            let Some(since) = stopping.and_then(|running| running.stopping) else {
+                continue;
+            };
+            // A disk that takes seconds may add its own time.
+            let most = Span(STOP_MAX.0 + 4 * machine.sync_us.1 * 1_000);
+            if self.heap.now().since(since) > most {
+                let says = format!(
+                    "{} was asked to at {} s",
+                    machine.name,
+                    since.0 / 1_000_000_000
+                );
+                return broken("a graceful stop is done within 5 s", None, says);
+            }
+        }
+        Ok(())
+    }
+
+    fn freeze(&mut self, machine: MachineId) {
+        let life = self.machines[machine].life;
+        let Some(running) = &mut self.machines[machine].running else {
+            return;
+        };
+        if running.frozen.is_some() || running.stopping.is_some() {
+            return;
+        }
+        running.frozen = Some(Vec::new());
+        self.report.fired("process frozen");
+        self.tell(machine, "freezes");
+        let span = self.faults.dice.millis(100, 3_000);
+        self.heap.after(span, Event::Thaw { machine, life });
+    }
+
+    /// A frozen process goes on with what waited for it.
+    pub(super) fn thaw(&mut self, machine: MachineId, life: u64) -> Verdict {
+        let found = &mut self.machines[machine];
+        let (true, Some(running)) = (found.life == life, &mut found.running) else {
+            return Ok(());
+        };
+        let waiting = running.frozen.take().unwrap_or_default();
+        self.step_all(machine, waiting)
+    }
+
+    fn bend_clock(&mut self, kind: Kind, victim: MachineId) {
+        let now: Time = self.heap.now();
+        let dice = &mut self.faults.dice;
+        let clock = &mut self.machines[victim].clock;
+        if kind == Kind::Drift {
+            clock.drift(now, dice.between(0, 100_000) as i64 - 50_000);
+            self.report.fired("clock drifts");
+            return;
+        }
+        let by = match dice.below(3) {
+            0 => dice.between(0, 2_000),
+            1 => dice.between(0, 3_600_000),
+            _ => dice.between(0, 200_000_000),
+        } as i64;
+        let (by, name) = match dice.chance(500) {
+            true => (by, "calendar set forward"),
+            false => (-by, "calendar set back"),
+        };
+        clock.jump(by);
+        self.report.fired(name);
+        self.tell(victim, format!("{name} by {} ms", by.abs()));
+    }
+
+    fn noise(&mut self, victim: MachineId) -> Verdict {
+        let count = self.faults.dice.below(300);
+        let frame = self.faults.dice.bytes(count);
+        self.report.fired("noise between nodes");
+        match self.faults.dice.chance(500) {
+            true => self.step(
+                victim,
+                Input::PeerFrame {
+                    principal: None,
+                    frame: frame.into(),
+                },
+            ),
+            false => self.step(
+                victim,
+                Input::SignalFrame {
+                    topic: crate::wire::signal::topic("ticks.#"),
+                    frame: frame.into(),
+                },
+            ),
+        }
+    }
+
+    /// Signal sockets that are no longer cut off connect anew.
+    fn reconnect_signals(&mut self) {
+        for from in 0..self.machines.len() {
+            for to in (0..self.machines.len()).filter(|to| *to != from) {
+                let delay = self.dice.millis(1, 300);
+                self.heap.after(delay, Event::Topics { from, to });
+            }
+        }
+    }
+}

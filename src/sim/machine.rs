@@ -1,0 +1,194 @@
+//! One simulated machine: a node, its disk with the real journal on it, its clocks and its signal
+//! sockets. It lives, dies and comes back; only the disk, the clocks and the name outlast a life.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::clock::Clock;
+use super::dice::Dice;
+use crate::node::{Input, Node, NodeConfig, Recovery};
+use crate::store::{Identity, Journal, Reader, Settings, SimDisk};
+use crate::topology::Topology;
+use crate::types::{Incarnation, JournalItem, LoadRequest, LogEntry, NodeName, Span, Time};
+
+/// A machine, by its node's position in the topology.
+pub(super) type MachineId = usize;
+
+/// One machine.
+pub(super) struct Machine {
+    pub(super) name: NodeName,
+    pub(super) clock: Clock,
+    /// Counts starts; what was planned for an earlier life does not happen.
+    pub(super) life: u64,
+    pub(super) running: Option<Running>,
+    pub(super) disk: SimDisk,
+    /// How long a sync takes, in microseconds.
+    pub(super) sync_us: (u64, u64),
+    /// The power goes again as it starts.
+    pub(super) fails_to_start: bool,
+    /// The next start need not lose what was written: the power stayed on.
+    pub(super) kept: bool,
+}
+
+/// What lives as long as the process does.
+pub(super) struct Running {
+    pub(super) node: Node,
+    journal: Journal<SimDisk>,
+    reader: Reader<SimDisk>,
+    /// What the journal is asked to write, and whether it did.
+    pub(super) commit: Option<Commit>,
+    /// The topics its SUB socket asks for.
+    pub(super) wants: BTreeSet<Bytes>,
+    /// The topics its XPUB socket is asked for, and by whom.
+    pub(super) asked: BTreeMap<Bytes, BTreeSet<MachineId>>,
+    /// Set while the process is frozen: what waits for it.
+    pub(super) frozen: Option<Vec<Input>>,
+    /// The power goes after so many more outputs.
+    pub(super) fuse: Option<u64>,
+    /// The power goes between the next write and its sync.
+    pub(super) doomed: bool,
+    /// It was asked to stop, and when.
+    pub(super) stopping: Option<Time>,
+}
+
+/// One group commit.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) sequence: u64,
+    pub(super) items: Vec<JournalItem>,
+    pub(super) written: bool,
+}
+
+/// How a sync ordinarily goes, in microseconds.
+pub(super) const SYNC_US: (u64, u64) = (200, 3_000);
+
+impl Machine {
+    /// A machine with an empty disk, not running.
+    pub(super) fn new(name: NodeName, dice: &mut Dice) -> Self {
+        Self {
+            name,
+            clock: Clock::new(dice),
+            life: 0,
+            running: None,
+            disk: SimDisk::new(dice.number()),
+            sync_us: SYNC_US,
+            fails_to_start: false,
+            kept: true,
+        }
+    }
+
+    /// Opens the journal and starts the node on what it holds: all its items.
+    pub(super) fn start(
+        &mut self,
+        topology: &Arc<Topology>,
+        now: Time,
+        dice: &mut Dice,
+    ) -> Result<Vec<JournalItem>, String> {
+        let now = self.clock.read(now);
+        let fresh = Incarnation(dice.number().max(1));
+        let mut recovery = Recovery::new(&topology.limits);
+        let (journal, items) = self.open(topology, fresh, &mut |item| {
+            recovery.handle(item).map_err(|error| error.to_string())
+        })?;
+        let config = NodeConfig {
+            topology: topology.clone(),
+            name: self.name.clone(),
+            incarnation: journal.incarnation(),
+            seed: dice.number(),
+        };
+        let node = Node::new(config, recovery, now)
+            .map_err(|error| format!("the node does not start: {error}"))?;
+        self.running = Some(Running {
+            node,
+            reader: journal.reader(),
+            journal,
+            commit: None,
+            wants: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            frozen: None,
+            fuse: None,
+            doomed: false,
+            stopping: None,
+        });
+        Ok(items)
+    }
+
+    /// Opens the journal that is on the disk and gives all of it.
+    pub(super) fn open(
+        &self,
+        topology: &Topology,
+        fresh: Incarnation,
+        handle: &mut dyn FnMut(JournalItem) -> Result<(), String>,
+    ) -> Result<(Journal<SimDisk>, Vec<JournalItem>), String> {
+        let identity = Identity {
+            fabric: topology.fabric.name.clone(),
+            node: self.name.clone(),
+            fresh,
+        };
+        let settings = Settings::from(&topology.limits);
+        let mut items = Vec::new();
+        let journal = Journal::open(self.disk.clone(), &identity, settings, &mut |item| {
+            items.push(item.clone());
+            handle(item)
+        })
+        .map_err(|error| format!("the journal does not open: {error}"))?;
+        Ok((journal, items))
+    }
+
+    /// The process ends at once. The disk keeps what was written if the power stays on, else what
+    /// was synced and any part of the rest.
+    pub(super) fn die(&mut self, power_stays: bool) {
+        self.running = None;
+        self.life += 1;
+        self.kept &= power_stays;
+        match power_stays {
+            true => self.disk.kill(),
+            false => self.disk.crash(),
+        }
+    }
+
+    /// How long the next sync takes.
+    pub(super) fn sync_span(&self, dice: &mut Dice) -> Span {
+        dice.micros(self.sync_us.0, self.sync_us.1)
+    }
+}
+
+impl Running {
+    /// Writes the commit under way.
+    pub(super) fn write(&mut self) -> Result<(), String> {
+        let Some(commit) = self.commit.as_mut() else {
+            return Ok(());
+        };
+        commit.written = true;
+        let written = self.journal.write(&commit.items);
+        written.map_err(|error| error.to_string())
+    }
+
+    /// Syncs the commit under way; its sequence.
+    pub(super) fn sync(&mut self) -> Option<(u64, Result<(), String>)> {
+        let commit = self.commit.take()?;
+        let synced = self.journal.sync().map_err(|error| error.to_string());
+        if self.journal.wants_spare() {
+            // Without a spare the journal makes its next segment itself.
+            let _ = self.reader.prepare_spare();
+        }
+        Some((commit.sequence, synced))
+    }
+
+    /// Reads entries back.
+    pub(super) fn load(&self, request: &LoadRequest) -> Result<Vec<LogEntry>, String> {
+        self.reader.load(request).map_err(|error| error.to_string())
+    }
+
+    /// What the shell would measure.
+    pub(super) fn gauges(&self) -> crate::node::Gauges {
+        crate::node::Gauges {
+            disk_free: self.journal.free_bytes().unwrap_or(0),
+            journal_bytes: self.journal.bytes(),
+            mailbox: self.frozen.as_ref().map_or(0, Vec::len) as u64,
+            ..crate::node::Gauges::default()
+        }
+    }
+}

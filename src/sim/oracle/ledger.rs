@@ -1,0 +1,34 @@
+//! The books balance at every look: what a node received is accepted, repeated, refused, pending or
+//! unknown; what matched a signal subscription was delivered or dropped.
+
+use super::{Verdict, broken};
+use crate::node::NodeView;
+
+/// Whether the node's account adds up.
+pub(in crate::sim) fn check(view: &NodeView) -> Verdict {
+    for (channel, account) in &view.channels {
+        let decided = account.accepted + account.repeated + account.refused;
+        let sum = decided + account.pending + account.unknown;
+        if account.received != sum || account.matched != account.delivered + account.dropped {
+            return broken(
+                "the ledger balances",
+                None,
+                format!(
+                    "node {} on {channel}: received {} = accepted {} + repeated {} + refused {} + \
+                     pending {} + unknown {}; matched {} = delivered {} + dropped {}",
+                    view.node,
+                    account.received,
+                    account.accepted,
+                    account.repeated,
+                    account.refused,
+                    account.pending,
+                    account.unknown,
+                    account.matched,
+                    account.delivered,
+                    account.dropped
+                ),
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! What must hold, one promise per file. Oracles watch from outside: frames on their way, items on
+//! their way to a disk and off it, answers at the clients. They never ask a node what it believes,
+//! except where the promise is about what a node says of itself (`ledger`).
+
+pub(super) mod commits;
+pub(super) mod consumers;
+pub(super) mod leaders;
+pub(super) mod ledger;
+pub(super) mod logs;
+pub(super) mod publishes;
+pub(super) mod signals;
+pub(super) mod silence;
+pub(super) mod speech;
+
+use std::rc::Rc;
+
+use crate::types::{JournalItem, Offset, Partition};
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Violation {
+    /// The promise.
+    pub(super) oracle: &'static str,
+    /// What is wrong.
+    pub(super) says: String,
+    /// Where.
+    pub(super) partition: Option<Partition>,
+}
+
+/// Whether all is well.
+pub(super) type Verdict<T = ()> = Result<T, Violation>;
+
+/// A violation of `oracle` in `partition`.
+pub(super) fn broken<T>(
+    oracle: &'static str,
+    partition: Option<&Partition>,
+    says: impl Into<String>,
+) -> Verdict<T> {
+    Err(Violation {
+        oracle,
+        says: says.into(),
+        partition: partition.cloned(),
+    })
+}
+
+/// All oracles of a run.
+#[derive(Debug, Default)]
+pub(super) struct Oracles {
+    pub(super) logs: logs::Logs,
+    pub(super) leaders: leaders::Leaders,
+    pub(super) commits: commits::Commits,
+    pub(super) publishes: publishes::Publishes,
+    pub(super) consumers: consumers::Consumers,
+    pub(super) signals: signals::Signals,
+    pub(super) silence: silence::Silence,
+}
+
+impl Oracles {
+    /// A machine is about to write `items`; what they say is committed must be.
+    pub(super) fn written(&mut self, machine: usize, items: &[JournalItem]) -> Verdict {
+        for (partition, commit) in self.logs.write(machine, items)? {
+            let log = self.logs.written(machine, &partition);
+            let committed = self.commits.terms(&partition);
+            self.leaders.began(&partition, log, committed)?;
+            let news = self.commits.claim(&partition, log, commit, &self.logs)?;
+            self.committed(&partition, news)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody outside was told of the record at `offset`: it must be committed. Who it is.
+    pub(super) fn told(
+        &mut self,
+        oracle: &'static str,
+        partition: &Partition,
+        offset: Offset,
+    ) -> Verdict {
+        if self.commits.reaches(partition, offset) {
+            return Ok(());
+        }
+        let Some((machine, index)) = self.logs.majority_at(partition, offset) else {
+            return broken(
+                oracle,
+                Some(partition),
+                format!(
+                    "{partition}/{offset} was told to a client while no majority of the replicas \
+                     had it on disk: {}",
+                    self.logs.holders(partition, offset)
+                ),
+            );
+        };
+        let log = self.logs.durable(machine, partition);
+        let news = self.commits.claim(partition, log, index, &self.logs)?;
+        self.committed(partition, news)
+    }
+
+    fn committed(&mut self, partition: &Partition, news: Vec<(Offset, Rc<logs::Fact>)>) -> Verdict {
+        for (_, fact) in &news {
+            let (index, term) = (fact.entry.index, fact.entry.term);
+            self.leaders.committed(partition, index, term)?;
+        }
+        self.publishes.committed(partition, news)
+    }
+}
+
+#[cfg(test)]
+mod tests;

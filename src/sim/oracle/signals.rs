@@ -1,0 +1,271 @@
+//! Signals may be dropped, but never unseen: what a listener gets was sent, once and in order, and
+//! the gaps in its numbers are the drops, no fewer and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::{Verdict, broken};
+use crate::sim::heap::{ClientNo, ConnectionId};
+use crate::sim::machine::MachineId;
+use crate::sim::tag;
+use crate::types::{Pattern, Record};
+use crate::wire::signal::topic;
+
+/// A machine in one of its lives.
+pub(in crate::sim) type Life = (MachineId, u64);
+
+/// One signal of the workload.
+#[derive(Debug)]
+struct Sent {
+    connection: ConnectionId,
+    record: Record,
+}
+
+/// One topic on its way from one machine's life to another's.
+#[derive(Debug, Default)]
+struct Link {
+    /// A frame got through: from here on a gap can be seen.
+    heard: bool,
+    /// Lost since a frame got through last; seen only if another one does.
+    unseen: u64,
+    /// Lost between two frames that got through.
+    seen: u64,
+}
+
+/// A listener's subscription.
+#[derive(Debug)]
+struct Ear {
+    home: Life,
+    pattern: Pattern,
+    next: Option<u64>,
+    gaps: u64,
+    /// Dropped at the client's own pipe.
+    dropped: u64,
+    heard: BTreeSet<usize>,
+    /// The last signal of each connection of a signaller.
+    last: BTreeMap<ConnectionId, usize>,
+    /// What was lost on the way to its node before it subscribed, seen or not, and before it was
+    /// told that it is subscribed, seen.
+    lost_before: u64,
+    seen_before: Option<u64>,
+}
+
+/// All signals.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Signals {
+    sent: Vec<Sent>,
+    links: BTreeMap<(Life, Bytes), BTreeMap<Life, Link>>,
+    /// What ended links had lost: (all, seen).
+    ended: BTreeMap<(Life, Bytes), (u64, u64)>,
+    ears: BTreeMap<(ClientNo, u64), Ear>,
+    /// From this number on everybody must hear everything.
+    probe: Option<usize>,
+}
+
+const ORACLE: &str = "every dropped signal is seen as a gap";
+
+impl Signals {
+    /// The number of the next signal.
+    pub(in crate::sim) fn next(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// A signal is published.
+    pub(in crate::sim) fn begin(&mut self, connection: ConnectionId, record: Record) {
+        self.sent.push(Sent { connection, record });
+    }
+
+    /// A frame of `count` records on its way from one node to another is lost.
+    pub(in crate::sim) fn lost(&mut self, from: Life, to: Life, topic: &Bytes, count: u64) {
+        let links = self.links.entry((to, topic.clone())).or_default();
+        links.entry(from).or_default().unseen += count;
+    }
+
+    /// A frame arrived.
+    pub(in crate::sim) fn arrived(&mut self, from: Life, to: Life, topic: &Bytes) {
+        let links = self.links.entry((to, topic.clone())).or_default();
+        let link = links.entry(from).or_default();
+        if link.heard {
+            link.seen += link.unseen;
+        } else {
+            // Nobody can tell how many came before the first.
+            let ended = self.ended.entry((to, topic.clone())).or_default();
+            ended.0 += link.unseen;
+        }
+        link.unseen = 0;
+        link.heard = true;
+    }
+
+    /// The machine no longer asks for the topic.
+    pub(in crate::sim) fn forgotten(&mut self, to: Life, topic: &Bytes) {
+        let key = (to, topic.clone());
+        for (_, link) in self.links.remove(&key).unwrap_or_default() {
+            let ended = self.ended.entry(key.clone()).or_default();
+            ended.0 += link.seen + link.unseen;
+            ended.1 += link.seen;
+        }
+    }
+
+    /// A client subscribes at the machine.
+    pub(in crate::sim) fn opened(&mut self, key: (ClientNo, u64), home: Life, pattern: Pattern) {
+        let lost_before = self.losses(home, &pattern).0;
+        self.ears.insert(
+            key,
+            Ear {
+                home,
+                pattern,
+                next: None,
+                gaps: 0,
+                dropped: 0,
+                heard: BTreeSet::new(),
+                last: BTreeMap::new(),
+                lost_before,
+                seen_before: None,
+            },
+        );
+    }
+
+    /// The client was told that it is subscribed.
+    pub(in crate::sim) fn stands(&mut self, key: (ClientNo, u64)) {
+        let Some(ear) = self.ears.get(&key) else {
+            return;
+        };
+        let losses = self.losses(ear.home, &ear.pattern);
+        if let Some(ear) = self.ears.get_mut(&key) {
+            // What was lost before may be seen only now: count none of it against the node.
+            ear.seen_before.get_or_insert(losses.0);
+        }
+    }
+
+    /// The subscription is no more.
+    pub(in crate::sim) fn closed(&mut self, key: (ClientNo, u64)) {
+        self.ears.remove(&key);
+    }
+
+    /// Records of the subscription found the client's pipe full.
+    pub(in crate::sim) fn dropped(&mut self, key: (ClientNo, u64), count: u64) {
+        if let Some(ear) = self.ears.get_mut(&key) {
+            ear.dropped += count;
+        }
+    }
+
+    /// Signals reached the client.
+    pub(in crate::sim) fn delivered(
+        &mut self,
+        key: (ClientNo, u64),
+        sequence: Option<u64>,
+        records: &[Record],
+    ) -> Verdict {
+        let Some(ear) = self.ears.get_mut(&key) else {
+            return Ok(());
+        };
+        let Some(sequence) = sequence else {
+            return broken(ORACLE, None, "a signal came without its number");
+        };
+        let expected = ear.next.unwrap_or(0);
+        if sequence < expected {
+            let says = format!(
+                "client {} was given number {sequence} after {expected}",
+                key.0
+            );
+            return broken(ORACLE, None, says);
+        }
+        ear.gaps += sequence - expected;
+        ear.next = Some(sequence + records.len() as u64);
+        for record in records {
+            ear.hear(key, record, &self.sent)?;
+        }
+        self.check_gaps(key)
+    }
+
+    /// At the end, when nothing is lost any more and another signal has come to everybody: the
+    /// gaps are all that was dropped.
+    pub(in crate::sim) fn check_all(&self) -> Verdict {
+        for (key, ear) in &self.ears {
+            let seen = self.losses(ear.home, &ear.pattern).1;
+            let least = ear.dropped + seen.saturating_sub(ear.seen_before.unwrap_or(u64::MAX));
+            if ear.gaps < least {
+                return broken(
+                    ORACLE,
+                    None,
+                    format!(
+                        "client {} saw gaps of {} on {}, at least {least} were dropped",
+                        key.0, ear.gaps, ear.pattern
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on nothing may be dropped.
+    pub(in crate::sim) fn probe(&mut self) {
+        self.probe = Some(self.sent.len());
+    }
+
+    /// A signal since the probe that the subscription wants and has not heard.
+    pub(in crate::sim) fn lacks(&self, key: (ClientNo, u64)) -> Option<String> {
+        let ear = self.ears.get(&key)?;
+        let number = (self.probe?..self.sent.len()).find(|number| {
+            ear.pattern.matches(&self.sent[*number].record.subject) && !ear.heard.contains(number)
+        })?;
+        let record = tag::describe(&self.sent[number].record);
+        Some(format!("client {} waits for signal {record}", key.0))
+    }
+
+    fn check_gaps(&self, key: (ClientNo, u64)) -> Verdict {
+        let Some(ear) = self.ears.get(&key) else {
+            return Ok(());
+        };
+        let most = self.losses(ear.home, &ear.pattern).0 - ear.lost_before + ear.dropped;
+        if ear.gaps <= most {
+            return Ok(());
+        }
+        broken(
+            ORACLE,
+            None,
+            format!(
+                "client {} saw gaps of {} on {}, at most {most} were dropped",
+                key.0, ear.gaps, ear.pattern
+            ),
+        )
+    }
+
+    /// What was lost on the way to the machine: in all, and what must have been seen.
+    fn losses(&self, home: Life, pattern: &Pattern) -> (u64, u64) {
+        let key = (home, topic(pattern.as_str()));
+        let mut losses = self.ended.get(&key).copied().unwrap_or_default();
+        for link in self.links.get(&key).into_iter().flat_map(BTreeMap::values) {
+            losses.0 += link.seen + link.unseen;
+            losses.1 += link.seen;
+        }
+        losses
+    }
+}
+
+impl Ear {
+    fn hear(&mut self, key: (ClientNo, u64), record: &Record, sent: &[Sent]) -> Verdict {
+        const ORACLE: &str = "a signal arrives as sent, once and in order";
+        let wrong = |what: &str| {
+            let record = tag::describe(record);
+            broken(ORACLE, None, format!("client {}: {record} {what}", key.0))
+        };
+        let Some((number, _)) = tag::parse('s', &record.body) else {
+            return Ok(());
+        };
+        let Some(signal) = sent.get(number).filter(|signal| signal.record == *record) else {
+            return wrong("was never sent so");
+        };
+        if !self.pattern.matches(&record.subject) {
+            return wrong("does not match the subscription");
+        }
+        if !self.heard.insert(number) {
+            return wrong("came twice");
+        }
+        match self.last.insert(signal.connection, number) {
+            Some(last) if last > number => wrong("came after a later one of its publisher"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The end of every run: heal, let everything converge, publish a little more, let it converge
+//! again, then take the disks out and read them.
+
+use std::collections::BTreeMap;
+
+use super::client::Mood;
+use super::oracle::{Verdict, broken};
+use super::world::World;
+use crate::node::NodeView;
+use crate::types::{Incarnation, Partition, Span};
+
+/// How long convergence may take once all is healed.
+const CONVERGENCE: Span = Span::from_secs(60);
+
+/// How long all must stay as it is before it counts.
+const CALM: Span = Span::from_millis(1_000);
+
+impl World {
+    /// Heals and audits.
+    pub(super) fn settle(&mut self) -> Verdict {
+        self.heal();
+        self.mood = Mood::Calm;
+        self.converge()?;
+        self.mood = Mood::Probe;
+        self.oracles.signals.probe();
+        self.wait(Span::from_millis(3_000))?;
+        self.converge()?;
+        self.oracles.signals.check_all()?;
+        self.autopsy()
+    }
+
+    fn converge(&mut self) -> Verdict {
+        let end = self.heap.now() + CONVERGENCE;
+        loop {
+            self.wait(CALM)?;
+            let Some(lacks) = self.lacks() else {
+                return Ok(());
+            };
+            if self.heap.now() > end {
+                let (partition, says) = lacks;
+                return broken("all converge after heal", partition.as_ref(), says);
+            }
+        }
+    }
+
+    fn wait(&mut self, span: Span) -> Verdict {
+        let end = self.heap.now() + span;
+        while self.heap.now() < end {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// What has not converged yet, and where.
+    fn lacks(&self) -> Option<(Option<Partition>, String)> {
+        let mut views = Vec::new();
+        for machine in &self.machines {
+            let Some(running) = &machine.running else {
+                return Some((None, format!("{} is not up", machine.name)));
+            };
+            views.push(running.node.view());
+        }
+        for (channel, declared) in &self.topology.channels {
+            for number in 0..declared.partitions {
+                let partition = Partition::new(channel, number);
+                if declared.replicas > 0
+                    && let Some(says) = disagreement(&views, &partition, declared.replicas)
+                {
+                    return Some((Some(partition), says));
+                }
+            }
+        }
+        self.clients_lack().map(|says| (None, says))
+    }
+
+    /// Takes the power from all machines at once and reads what their disks hold.
+    fn autopsy(&mut self) -> Verdict {
+        for machine in 0..self.machines.len() {
+            let flushed = |world: &Self| {
+                let running = world.machines[machine].running.as_ref();
+                running.is_none_or(|running| running.commit.is_none())
+            };
+            while !flushed(self) {
+                self.turn()?;
+            }
+            self.machines[machine].die(false);
+        }
+        for (machine, found) in self.machines.iter().enumerate() {
+            let fresh = Incarnation(1);
+            let (_, items) = match found.open(&self.topology, fresh, &mut |_| Ok(())) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    let says = format!("machine {machine} at the end: {error}");
+                    return broken("a node starts on what its disk holds", None, says);
+                }
+            };
+            self.oracles.logs.recovered(machine, &items, false)?;
+        }
+        let partitions: Vec<Partition> = self.oracles.logs.partitions().cloned().collect();
+        for partition in &partitions {
+            for machine in self.oracles.logs.replicas(partition) {
+                let log = self.oracles.logs.durable(machine, partition);
+                self.oracles.commits.held_by(machine, partition, log)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why the replicas of a partition are not yet one, if they are not.
+fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Option<String> {
+    let mut leaders = Vec::new();
+    let mut ends: BTreeMap<(u64, u64, u64, u64), Vec<&str>> = BTreeMap::new();
+    let mut count = 0;
+    for view in views {
+        let is_it = |held: &&crate::node::PartitionView| {
+            held.channel == partition.channel.as_str() && held.partition == partition.number
+        };
+        let Some(held) = view.partitions.iter().find(is_it) else {
+            continue;
+        };
+        count += 1;
+        if held.role == "leader" {
+            leaders.push(view.node.as_str());
+        }
+        let end = (held.term, held.last, held.commit, held.next_offset);
+        ends.entry(end).or_default().push(&view.node);
+    }
+    if count != replicas || leaders.len() != 1 {
+        return Some(format!(
+            "{partition} has {count} replicas and is led by {leaders:?}"
+        ));
+    }
+    let at_end = ends.keys().all(|(_, last, commit, _)| last == commit);
+    match ends.len() == 1 && at_end {
+        true => None,
+        false => Some(format!(
+            "the replicas of {partition} differ in (term, last, commit, next offset): {ends:?}"
+        )),
+    }
+}

@@ -1,0 +1,82 @@
+//! The fabric that is simulated where none is named: small bounds, so that windows fill, segments
+//! roll and history comes from disk within a short run.
+
+use std::collections::BTreeMap;
+
+use crate::topology::{Channel, Confirm, Endpoint, Fabric, Keep, Kind, Node, Topology};
+use crate::types::{ChannelName, Limits, Pattern};
+
+/// Four nodes, so that some node holds no copy of any partition; a signal channel, a wide stream, a
+/// single-partition stream and a stream of one copy.
+pub fn topology() -> Topology {
+    let channels = [
+        ("ticks", Kind::Signal, 1, 0),
+        ("orders", Kind::Stream, 3, 3),
+        ("audit", Kind::Stream, 1, 3),
+        ("notes", Kind::Stream, 1, 1),
+    ];
+    Topology {
+        fabric: Fabric {
+            name: "simulated".to_owned(),
+            epoch: 1,
+        },
+        nodes: ["a", "b", "c", "d"]
+            .into_iter()
+            .enumerate()
+            .map(node)
+            .collect(),
+        clients: Vec::new(),
+        channels: channels
+            .into_iter()
+            .map(channel)
+            .collect::<BTreeMap<_, _>>(),
+        limits: Limits {
+            subscription_window_bytes: 8 << 10,
+            cache_bytes: 16 << 10,
+            uncommitted_bytes: 256 << 10,
+            segment_bytes: 64 << 10,
+            frame_max: 128 << 10,
+            disk_free_min: 0,
+            producer_window: 64,
+            ..Limits::default()
+        },
+    }
+}
+
+fn node((number, name): (usize, &str)) -> Node {
+    let endpoint = |socket: usize| {
+        let address = format!("tcp://127.0.0.1:{}", 7_400 + 10 * number + socket);
+        Endpoint {
+            bind: address.clone(),
+            advertise: address,
+            curve: false,
+        }
+    };
+    Node {
+        name: name.into(),
+        host: name.to_owned(),
+        zone: None,
+        clients: vec![endpoint(0)],
+        peers: endpoint(1),
+        signals: endpoint(2),
+        data: None,
+        public_key: None,
+        secret_key_file: None,
+    }
+}
+
+fn channel((name, kind, partitions, replicas): (&str, Kind, u32, u32)) -> (ChannelName, Channel) {
+    let channel = Channel {
+        kind,
+        subjects: Pattern::parse(&format!("{name}.#")).into_iter().collect(),
+        partitions,
+        replicas,
+        confirm: match kind {
+            Kind::Signal => Confirm::None,
+            Kind::Stream => Confirm::Quorum,
+        },
+        keep: Keep::default(),
+        max_record: 32 << 10,
+    };
+    (name.into(), channel)
+}
