@@ -396,7 +396,10 @@ fn silence_is_heard() {
     silence.asked(Time(0), 1, Question::Publish(1));
     silence.asked(Time(0), 2, Question::Subscribe(1));
     let late = Time(0) + Span::from_secs(60);
-    assert_eq!(broken_by(silence.check(late)), "a client never gets silence");
+    assert_eq!(
+        broken_by(silence.check(late)),
+        "a client never gets silence"
+    );
     silence.answered(1, Question::Publish(1));
     silence.ended(2);
     assert_eq!(silence.check(late), Ok(()));
@@ -426,7 +429,10 @@ fn books_that_do_not_balance_are_seen() {
     };
     let unseen = ChannelView { matched: 4, ..good };
     for account in [lost, unseen] {
-        assert_eq!(broken_by(ledger::check(&view(account))), "the ledger balances");
+        assert_eq!(
+            broken_by(ledger::check(&view(account))),
+            "the ledger balances"
+        );
     }
 }
 
@@ -472,7 +478,11 @@ fn a_drop_without_a_gap_and_a_gap_without_a_drop_are_seen() {
 #[test]
 fn a_signal_twice_out_of_order_or_never_sent_is_seen() {
     const ORACLE: &str = "a signal arrives as sent, once and in order";
-    for heard in [[signal(0), signal(0)], [signal(1), signal(0)], [signal(0), signal(9)]] {
+    for heard in [
+        [signal(0), signal(0)],
+        [signal(1), signal(0)],
+        [signal(0), signal(9)],
+    ] {
         let verdict = listening().delivered(KEY, Some(0), &heard);
         assert_eq!(broken_by(verdict), ORACLE);
     }
