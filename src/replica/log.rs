@@ -28,6 +28,8 @@ pub(super) struct Log {
     /// Where the next entry begins, and the time it cannot fall behind.
     next_offset: Offset,
     last_time: Wall,
+    /// The time of the entry before `tail`: where times go on once all of `tail` is withdrawn.
+    time_before_tail: Wall,
     /// Entries the journal just gave back, for the one call that asks for them again.
     loaded: Vec<LogEntry>,
     wish: RefCell<WishState>,
@@ -66,6 +68,8 @@ impl Log {
             ..ConfState::default()
         };
         let next_offset = recovered.next_offset();
+        let last_time = recovered.last_time();
+        let time_before_tail = recovered.committed_time();
         Self {
             partition,
             hard_state,
@@ -80,7 +84,8 @@ impl Log {
             terms: recovered.terms,
             cache_bytes,
             next_offset,
-            last_time: recovered.last_time,
+            last_time,
+            time_before_tail,
             loaded: Vec::new(),
             wish: RefCell::default(),
         }
@@ -116,7 +121,7 @@ impl Log {
             data: entry.data,
         };
         self.next_offset = first_offset + u64::from(count);
-        self.last_time = self.last_time.max(time);
+        self.last_time = time;
         self.terms.push(entry.index, entry.term);
         self.tail_bytes += entry.data.len() as u64;
         self.tail.push_back(entry.clone());
@@ -151,6 +156,7 @@ impl Log {
             if let Some(entry) = self.tail.pop_front() {
                 self.tail_bytes -= entry.data.len() as u64;
                 self.tail_first = entry.index + 1;
+                self.time_before_tail = entry.time;
             }
         }
     }
@@ -245,6 +251,10 @@ impl Log {
                 self.next_offset = entry.first_offset;
             }
         }
+        self.last_time = match self.tail.back() {
+            Some(entry) => entry.time,
+            None => self.time_before_tail,
+        };
         Ok(())
     }
 

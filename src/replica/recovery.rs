@@ -24,9 +24,10 @@ pub struct RecoveredLog {
     pub(super) terms: Terms,
     /// Entries above `commit`.
     pub(super) tail: VecDeque<LogEntry>,
-    pub(super) last_time: Wall,
     /// The offset after the entry at `commit`.
     committed_offset: Offset,
+    /// The time of the entry at `commit`.
+    committed_time: Wall,
 }
 
 /// A journal whose items contradict each other. The node must not start on it.
@@ -108,7 +109,6 @@ impl RecoveredLog {
             });
         }
         self.terms.push(index, entry.term);
-        self.last_time = self.last_time.max(entry.time);
         self.tail.push_back(entry);
         Ok(())
     }
@@ -136,6 +136,7 @@ impl RecoveredLog {
         let entries: Vec<LogEntry> = self.tail.drain(..committed).collect();
         if let Some(entry) = entries.last() {
             self.committed_offset = entry.first_offset + u64::from(entry.count);
+            self.committed_time = entry.time;
         }
         Ok(entries)
     }
@@ -143,6 +144,18 @@ impl RecoveredLog {
     /// Raft's commit index.
     pub fn commit(&self) -> u64 {
         self.commit
+    }
+
+    /// The time of the last entry.
+    pub(super) fn last_time(&self) -> Wall {
+        self.tail
+            .back()
+            .map_or(self.committed_time, |entry| entry.time)
+    }
+
+    /// The time of the entry at `commit`.
+    pub(super) fn committed_time(&self) -> Wall {
+        self.committed_time
     }
 
     /// The offset after the last entry.

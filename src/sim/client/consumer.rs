@@ -12,7 +12,7 @@ use crate::sim::oracle::silence::Question;
 use crate::sim::oracle::{Oracles, Verdict, broken};
 use crate::types::{ChannelName, Offset, Partition, Pattern, Span, Time, Wall};
 use crate::wire::client::{Ack, Credit, Deliver, From, Reply, Request, Subscribe, Unsubscribe};
-use crate::wire::{RawRecords, encode_request};
+use crate::wire::{Code, RawRecords, encode_request};
 
 /// A subscription that hears nothing for so long is sent again.
 const RESEND: Span = Span::from_secs(5);
@@ -287,6 +287,8 @@ impl Client for Consumer {
     fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, records: Bytes) -> Verdict {
         match reply {
             Reply::Deliver(deliver) => self.take(desk, &deliver, &records),
+            // It was refused for now, or never came to be, before it was to be ended.
+            Reply::Refuse(refusal) if refusal.code == Code::NoSubscription.number() => Ok(()),
             Reply::Refuse(refusal) => {
                 desk.tell(None, format!("is refused: {}", refusal.message));
                 if let Some(connection) = desk.connection {

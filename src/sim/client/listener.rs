@@ -8,7 +8,7 @@ use crate::sim::oracle::silence::Question;
 use crate::sim::oracle::{Oracles, Verdict, broken};
 use crate::types::{Pattern, Record, Span, Time};
 use crate::wire::client::{Reply, Request, Subscribe, Unsubscribe};
-use crate::wire::{RawRecords, encode_request};
+use crate::wire::{Code, RawRecords, encode_request};
 
 /// A subscription that hears nothing for so long is sent again.
 const RESEND: Span = Span::from_secs(5);
@@ -114,6 +114,8 @@ impl Client for Listener {
                 self.open(desk);
                 Ok(())
             }
+            // It was refused for now, or never came to be, before it was to be ended.
+            Reply::Refuse(refusal) if refusal.code == Code::NoSubscription.number() => Ok(()),
             Reply::Refuse(refusal) if !refusal.retry => broken(
                 "a good subscription is never refused for good",
                 None,
