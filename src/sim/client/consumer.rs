@@ -161,14 +161,11 @@ impl Consumer {
 
     fn take(&mut self, desk: &mut Desk<'_>, deliver: &Deliver, records: &Bytes) -> Verdict {
         const ORACLE: &str = "nothing is delivered uncommitted";
+        desk.answered(Question::Subscribe(deliver.id));
         if deliver.id != self.number {
             return Ok(());
         }
         self.heard = desk.now;
-        if let Some(connection) = desk.connection {
-            let question = Question::Subscribe(self.number);
-            desk.oracles.silence.answered(connection, question);
-        }
         let Some(number) = deliver.partition else {
             return Ok(());
         };
@@ -263,10 +260,6 @@ impl Client for Consumer {
             desk.acts.push(Act::Send(encode_request(&header, &[])));
             self.open(desk);
         } else if desk.now.since(self.heard) > RESEND {
-            if let Some(connection) = desk.connection {
-                let question = Question::Subscribe(self.number);
-                desk.oracles.silence.answered(connection, question);
-            }
             self.subscribe(desk);
         }
         if desk.now >= self.next_return {
@@ -291,9 +284,8 @@ impl Client for Consumer {
             Reply::Refuse(refusal) if refusal.code == Code::NoSubscription.number() => Ok(()),
             Reply::Refuse(refusal) => {
                 desk.tell(None, format!("is refused: {}", refusal.message));
-                if let Some(connection) = desk.connection {
-                    let question = Question::Subscribe(self.number);
-                    desk.oracles.silence.answered(connection, question);
+                if let Some(id) = refusal.id {
+                    desk.answered(Question::Subscribe(id));
                 }
                 match refusal.retry {
                     true => Ok(()),

@@ -83,13 +83,13 @@ impl Client for Listener {
 
     fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, records: Bytes) -> Verdict {
         match reply {
-            Reply::Deliver(deliver) if deliver.id == self.number => {
+            Reply::Deliver(deliver) => {
+                desk.answered(Question::Subscribe(deliver.id));
+                if deliver.id != self.number {
+                    return Ok(());
+                }
                 self.heard = desk.now;
                 let key = (desk.me, self.number);
-                if let Some(connection) = desk.connection {
-                    let question = Question::Subscribe(self.number);
-                    desk.oracles.silence.answered(connection, question);
-                }
                 if !self.stands {
                     self.stands = true;
                     desk.oracles.signals.stands(key);
@@ -116,11 +116,19 @@ impl Client for Listener {
             }
             // It was refused for now, or never came to be, before it was to be ended.
             Reply::Refuse(refusal) if refusal.code == Code::NoSubscription.number() => Ok(()),
-            Reply::Refuse(refusal) if !refusal.retry => broken(
-                "a good subscription is never refused for good",
-                None,
-                format!("client {} on {:?}: {refusal:?}", desk.me, self.pattern),
-            ),
+            Reply::Refuse(refusal) => {
+                if let Some(id) = refusal.id {
+                    desk.answered(Question::Subscribe(id));
+                }
+                match refusal.retry {
+                    true => Ok(()),
+                    false => broken(
+                        "a good subscription is never refused for good",
+                        None,
+                        format!("client {} on {:?}: {refusal:?}", desk.me, self.pattern),
+                    ),
+                }
+            }
             _ => Ok(()),
         }
     }

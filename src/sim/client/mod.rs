@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::dice::Dice;
 use super::heap::{ClientNo, ConnectionId};
 use super::machine::MachineId;
+use super::oracle::silence::Question;
 use super::oracle::{Oracles, Verdict};
 use super::report::Report;
 use super::story::Story;
@@ -89,6 +90,13 @@ pub(super) struct Stage {
 }
 
 impl Desk<'_> {
+    /// Its node answered.
+    pub(super) fn answered(&mut self, question: Question) {
+        if let Some(connection) = self.connection {
+            self.oracles.silence.answered(connection, question);
+        }
+    }
+
     /// Tells the story's reader what this client saw.
     pub(super) fn tell(&mut self, partition: Option<&Partition>, text: String) {
         let who = format!("client {}", self.me);

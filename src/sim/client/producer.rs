@@ -304,11 +304,10 @@ impl Producer {
         let Some(id) = id.filter(|id| self.open.get(id).filter(answered).is_some()) else {
             return;
         };
-        let (Some(attempt), Some(connection)) = (self.open.remove(&id), desk.connection) else {
+        let Some(attempt) = self.open.remove(&id) else {
             return;
         };
-        let question = Question::Publish(id);
-        desk.oracles.silence.answered(connection, question);
+        desk.answered(Question::Publish(id));
         match attempt.again {
             None => {
                 desk.report.confirms += 1;

@@ -84,9 +84,8 @@ impl Client for Signaller {
     fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, _: Bytes) -> Verdict {
         match reply {
             Reply::View(view) => {
-                if let (Some(connection), Some(id)) = (desk.connection, view.id) {
-                    let question = Question::Inspect(id);
-                    desk.oracles.silence.answered(connection, question);
+                if let Some(id) = view.id {
+                    desk.answered(Question::Inspect(id));
                 }
                 match rmp_serde::from_slice::<NodeView>(&view.body) {
                     Ok(_) => Ok(()),

@@ -45,9 +45,10 @@ struct Ear {
     heard: BTreeSet<usize>,
     /// The last signal of each connection of a signaller.
     last: BTreeMap<ConnectionId, usize>,
-    /// What was lost on the way to its node before it subscribed, seen or not, and before it was
-    /// told that it is subscribed, seen.
+    /// What was lost on the way to its node and seen there before it subscribed: a gap that shows
+    /// later may be counted to it, since nobody can tell when the lost were sent.
     lost_before: u64,
+    /// All that was lost before it was told that it is subscribed.
     seen_before: Option<u64>,
 }
 
@@ -109,7 +110,7 @@ impl Signals {
 
     /// A client subscribes at the machine.
     pub(in crate::sim) fn opened(&mut self, key: (ClientNo, u64), home: Life, pattern: Pattern) {
-        let lost_before = self.losses(home, &pattern).0;
+        let lost_before = self.losses(home, &pattern).1;
         self.ears.insert(
             key,
             Ear {
