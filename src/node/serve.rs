@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::Node;
 use super::io::{Outbox, Output};
 use super::member::{HeldFetch, Member, Slot};
-use crate::types::limits::{FETCH_WAIT, FETCHES_HELD_MAX};
-use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition};
+use crate::types::limits::{ELECTION_TICKS, FETCH_WAIT, FETCHES_HELD_MAX, TICK};
+use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition, Span};
 use crate::wire::Code;
 use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
 
@@ -41,6 +41,10 @@ impl Loads {
     }
 }
 
+/// Before a leader refuses a position beyond its end: two rounds of Raft's check for a quorum, and
+/// a little. One that still leads then did lead when it was asked, and had every committed entry.
+const BEYOND_WAIT: Span = Span((2 * ELECTION_TICKS as u64 + 2) * TICK.0);
+
 impl Node {
     /// A reader's node asks for entries.
     pub(super) fn handle_fetch(&mut self, from: &NodeName, fetch: Fetch) {
@@ -66,19 +70,19 @@ impl Node {
                 self.mail
                     .post(from, fetched(fetch.request, Vec::new(), next));
             }
-            FetchFrom::Offset(offset) if offset > next => {
-                let message = format!("{partition} ends before offset {next}, {offset} is beyond");
-                self.mail
-                    .post(from, not_served(fetch.request, Code::BadPosition, message));
-            }
-            FetchFrom::Offset(offset) if offset == next => {
+            // One that lies beyond the end waits too: a leader that is one no more, and does not
+            // know it yet, must not refuse a reader who knows better.
+            FetchFrom::Offset(offset) if offset >= next => {
                 if member.held.len() >= FETCHES_HELD_MAX {
                     self.mail
                         .post(from, fetched(fetch.request, Vec::new(), next));
                     return;
                 }
                 let (request, bytes_max) = (fetch.request, fetch.bytes_max);
-                let until = now + FETCH_WAIT;
+                let until = match offset == next {
+                    true => now + FETCH_WAIT,
+                    false => now + BEYOND_WAIT,
+                };
                 let from = from.clone();
                 member.held.push(HeldFetch {
                     from,
@@ -169,9 +173,21 @@ impl Node {
         for slot in self.slots.values_mut() {
             let Slot::Member(member) = slot else { continue };
             let next = member.stream.next_offset();
+            let leads = member.replica.is_serving();
             for held in member.held.extract_if(.., |held| held.until <= now) {
-                self.mail
-                    .post(&held.from, fetched(held.request, Vec::new(), next));
+                let (request, offset) = (held.request, held.offset);
+                let answer = match offset > next {
+                    false => fetched(request, Vec::new(), next),
+                    true if leads => {
+                        let message = format!("it ends before offset {next}, {offset} is beyond");
+                        not_served(request, Code::BadPosition, message)
+                    }
+                    true => {
+                        let message = format!("{} no longer leads it", self.name);
+                        not_served(request, Code::NoLeader, message)
+                    }
+                };
+                self.mail.post(&held.from, answer);
             }
         }
     }
