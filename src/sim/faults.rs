@@ -427,10 +427,9 @@ impl World {
         let Some(running) = &self.machines[machine].running else {
             return Ok(());
         };
-        let (stopping, flushed) = (running.stopping.is_some(), running.commit.is_none());
-        if !stopping || !flushed {
-            let says = format!("machine {machine}: asked to {stopping}, flushed {flushed}");
-            return broken("a stopped node has nothing left to flush", None, says);
+        if running.stopping.is_none() {
+            let says = format!("machine {machine} stopped unasked");
+            return broken("a node stops when it is asked to", None, says);
         }
         self.tell(machine, "stopped");
         self.end_life(machine, true);

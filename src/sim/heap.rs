@@ -1,5 +1,5 @@
-//! What is going to happen, in the order of simulated time; what falls on one instant happens in the
-//! order in which it was planned, so that a run is a function of its seed alone.
+//! What is going to happen, in the order of simulated time; what falls on one instant happens in
+//! the order in which it was planned, so that a run is a function of its seed alone.
 
 use std::collections::BTreeMap;
 

@@ -140,9 +140,10 @@ impl Machine {
     /// The process ends at once. The disk keeps what was written if the power stays on, else what
     /// was synced and any part of the rest.
     pub(super) fn die(&mut self, power_stays: bool) {
-        self.running = None;
+        let commit = self.running.take().and_then(|running| running.commit);
+        let waits = commit.is_some_and(|commit| !commit.written);
         self.life += 1;
-        self.kept &= power_stays;
+        self.kept &= power_stays && !waits;
         match power_stays {
             true => self.disk.kill(),
             false => self.disk.crash(),

@@ -1,5 +1,5 @@
-//! What happened, twice: as a hash of everything, by which two runs of one seed are compared, and as
-//! the last lines of a story that a person can read when an oracle finds fault.
+//! What happened, twice: as a hash of everything, by which two runs of one seed are compared, and
+//! as the last lines of a story that a person can read when an oracle finds fault.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! One run: the machines, the network between them, the clients, the faults, and the loop that takes
-//! one event after the other until all is over.
+//! One run: the machines, the network between them, the clients, the faults, and the loop that
+//! takes one event after the other until all is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -189,7 +189,8 @@ impl Consumer {
             consumers, commits, ..
         } = desk.oracles;
         consumers.delivered((desk.me, self.number), &delivery, commits)?;
-        if self.wish.as_ref().is_some_and(|wish| !wish.slow) {
+        let slow = desk.mood == Mood::Storm && self.wish.as_ref().is_some_and(|wish| wish.slow);
+        if !slow {
             self.give_back(desk);
         }
         Ok(())
@@ -262,7 +263,7 @@ impl Client for Consumer {
         } else if desk.now.since(self.heard) > RESEND {
             self.subscribe(desk);
         }
-        if desk.now >= self.next_return {
+        if desk.now >= self.next_return || desk.mood != Mood::Storm {
             self.give_back(desk);
             self.next_return = desk.now + desk.dice.millis(200, 1_500);
         }

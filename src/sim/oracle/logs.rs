@@ -374,7 +374,8 @@ impl Logs {
                 "(term, index) names one payload",
                 Some(partition),
                 format!(
-                    "machine {machine} wrote entry {index} of term {term} as {}, elsewhere it is {}",
+                    "machine {machine} wrote entry {index} of term {term} as {}, \
+                     elsewhere it is {}",
                     payload(entry),
                     payload(&fact.entry)
                 ),

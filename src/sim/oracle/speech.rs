@@ -26,7 +26,8 @@ pub(in crate::sim) fn check(
                 "a vote is synced before it is given",
                 Some(partition),
                 format!(
-                    "machine {machine} voted for {:x} in term {}, its disk holds term {}, vote {:x}",
+                    "machine {machine} voted for {:x} in term {}, its disk holds term {}, \
+                     vote {:x}",
                     message.to, message.term, log.term, log.vote
                 ),
             );
