@@ -1,5 +1,5 @@
-//! What goes wrong, and when. Each seed draws the kinds of fault that it may meet, so that some runs
-//! meet one kind often and others meet all of them.
+//! What goes wrong, and when. Each seed draws the kinds of fault that it may meet, so that some
+//! runs meet one kind often and others meet all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
