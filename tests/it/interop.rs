@@ -143,7 +143,14 @@ fn python_reads_history_and_then_what_comes() {
     let reader = example(&python, "subscribe.py", &args);
     assert_eq!(reader.line(), "orders/1/0 orders.eu.new zero");
     assert_eq!(reader.line(), "orders/1/1 orders.eu.new 一");
-    weft_ok(&fabric, &["publish", "orders.eu", "not selected"]);
+    let other = [
+        "publish",
+        "orders.eu",
+        "not selected",
+        "--key",
+        "customer-7",
+    ];
+    weft_ok(&fabric, &other);
     let published = example(&python, "publish.py", &[&fabric.endpoint("a")]).end();
     assert_eq!(published, ["stored orders/1/2"]);
     assert_eq!(reader.line(), "orders/1/2 orders.eu.new two shirts");

@@ -9,6 +9,7 @@ mod interposed;
 mod journal_kit;
 mod kit;
 mod node;
+mod readme;
 mod security;
 mod simulation;
 mod skips;
