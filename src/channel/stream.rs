@@ -199,7 +199,9 @@ impl Stream {
             },
         );
         if window.stored.len() > self.window_max {
-            window.floor = window.stored.pop_first().map(|(sequence, _)| sequence);
+            let left = window.stored.pop_first().map(|(sequence, _)| sequence);
+            // A late sequence may leave at once. What left before it stays below the floor.
+            window.floor = window.floor.max(left);
         }
         if self.windows.len() > self.producers_max {
             let oldest = self.by_age.pop_first();
@@ -286,6 +288,22 @@ mod tests {
             stream.judge(Some(&stamp("p", 6, "six")), None),
             Verdict::TooOld
         );
+    }
+
+    // Proposed while it still fitted the window, committed when it no longer did.
+    #[test]
+    fn promise_4_a_late_sequence_does_not_lower_the_floor() {
+        let mut stream = stream();
+        for (offset, sequence) in [(0, 6), (1, 7), (2, 8), (3, 9), (4, 5)] {
+            let stamp = stamp("p", sequence, "x");
+            stream
+                .apply(offset, Wall(1), [(1, Some(stamp))])
+                .expect("continues");
+        }
+        for sequence in [5, 6] {
+            let verdict = stream.judge(Some(&stamp("p", sequence, "x")), None);
+            assert_eq!(verdict, Verdict::TooOld, "{sequence}");
+        }
     }
 
     #[test]
