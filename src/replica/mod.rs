@@ -98,7 +98,8 @@ impl Replica {
             // The partition's leader bounds what it proposes; see `node`.
             max_uncommitted_size: raft::NO_LIMIT,
             max_committed_size_per_ready: 4 * APPEND_BYTES_MAX,
-            batch_append: true,
+            // It would join all appends of a loop to one message, beyond every bound.
+            batch_append: false,
             ..Config::default()
         };
         let quiet = slog::Logger::root(slog::Discard, slog::o!());
@@ -115,6 +116,11 @@ impl Replica {
         };
         replica.steady();
         replica
+    }
+
+    /// Takes no part from now on: what it would promise, it could not keep.
+    pub fn fail(&mut self, reason: &str) {
+        self.failure.get_or_insert_with(|| reason.to_owned());
     }
 
     /// Time passed: `limits::TICK` of it.
@@ -438,10 +444,33 @@ impl Replica {
                 message.term
             ));
         }
+        let beyond = message.index.max(message.reject_hint) > self.last_index();
+        if kind == MessageType::MsgAppendResponse
+            && beyond
+            && self.is_leader()
+            && message.term == self.term()
+        {
+            let last = self.last_index();
+            return Err(format!(
+                "it answers for entries after {last}, the last here"
+            ));
+        }
+        self.check_entries(message)
+    }
+
+    fn check_entries(&self, message: &Message) -> Result<(), String> {
+        let append = message.get_msg_type() == MessageType::MsgAppend;
+        if append && message.index > 0 && message.log_term == 0 {
+            // Raft takes term 0 for that of every index beyond its log's end.
+            let before = message.index;
+            return Err(format!(
+                "it gives no term for entry {before} before its own"
+            ));
+        }
         let mut index = message.index;
         for entry in &message.entries {
             index = index.saturating_add(1);
-            if entry.index != index || entry.term > message.term {
+            if entry.index != index || entry.term == 0 || entry.term > message.term {
                 return Err(format!("its entry {} is out of place", entry.index));
             }
             codec::head(&entry.data)?;

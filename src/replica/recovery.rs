@@ -98,7 +98,9 @@ impl RecoveredLog {
             });
         }
         self.terms.truncate(index);
-        self.tail.retain(|kept| kept.index < index);
+        while self.tail.back().is_some_and(|kept| kept.index >= index) {
+            self.tail.pop_back();
+        }
         let expected = self.next_offset();
         if entry.first_offset != expected {
             let first_offset = entry.first_offset;

@@ -67,6 +67,9 @@ pub const RECORD_MAX: u64 = 64 << 20;
 /// What a frame may hold beside its largest record: header, subject, key, headers of the record.
 pub const FRAME_OVERHEAD: u64 = 64 << 10;
 
+/// What a publish that waits for an answer takes beside its records, per partition it goes to.
+pub const PUBLISH_OVERHEAD: u64 = 512;
+
 /// Records in one publish; bounds the work of one step.
 pub const RECORDS_PER_PUBLISH: u64 = 65_536;
 
@@ -125,6 +128,10 @@ pub const HEARTBEAT_TICKS: usize = 2;
 
 /// Bytes of entries in one append message: one bulk frame well below the smallest `frame_max`.
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+
+/// What a batch weighs in its entry beside its records, at most: its count, bytes and checksum, and
+/// whose it is.
+pub const BATCH_HEAD_MAX: u64 = 256;
 
 /// Append messages on their way to one follower: with the line above, what a slow follower makes
 /// its leader hold.
