@@ -9,7 +9,7 @@ use super::member::{
 };
 use super::persist::Done;
 use crate::channel::{Stamp, Verdict};
-use crate::types::limits::{APPEND_BYTES_MAX, PRODUCER_BYTES_MAX};
+use crate::types::limits::{APPEND_BYTES_MAX, BATCH_HEAD_MAX, PRODUCER_BYTES_MAX};
 use crate::types::{LogEntry, NodeName, Partition, key_partition};
 use crate::wire::entry::{BatchHead, EntryHead, ProducerStamp};
 use crate::wire::peer::{Forward, PeerMessage};
@@ -67,23 +67,25 @@ impl Node {
                 format!("{name} does not lead {partition} now"),
             ));
         }
-        if disk_full {
-            let message = format!("{name} has {free} bytes of disk left and takes no more records");
-            return Err((Code::DiskFull, message));
-        }
-        if member.waiting_bytes > self.topology.limits.uncommitted_bytes {
-            let bytes = member.waiting_bytes;
-            return Err((
-                Code::Busy,
-                format!("{bytes} bytes of {partition} wait for a quorum"),
-            ));
-        }
         check_batch(partition, partitions, max_record, &forward)?;
         let stamp = forward.producer.as_ref().map(|(producer, sequence)| Stamp {
             producer: producer.clone(),
             sequence: *sequence,
             digest: digest(&forward.records),
         });
+        // What is stored already is confirmed, whatever bound is reached.
+        let is_new = matches!(member.stream.judge(stamp.as_ref(), None), Verdict::New);
+        if is_new && disk_full {
+            let message = format!("{name} has {free} bytes of disk left and takes no more records");
+            return Err((Code::DiskFull, message));
+        }
+        if is_new && member.waiting_bytes > self.topology.limits.uncommitted_bytes {
+            let bytes = member.waiting_bytes;
+            return Err((
+                Code::Busy,
+                format!("{bytes} bytes of {partition} wait for a quorum"),
+            ));
+        }
         member.intake.push(Intake {
             from: from.clone(),
             forward,
@@ -195,7 +197,8 @@ impl Member {
             let request = forward.request;
             match self.stream.judge(stamp.as_ref(), forward.after) {
                 Verdict::New => {
-                    if draft.bytes + forward.records.len() as u64 > APPEND_BYTES_MAX {
+                    let bytes = forward.records.len() as u64 + BATCH_HEAD_MAX;
+                    if draft.bytes + bytes > APPEND_BYTES_MAX {
                         self.propose(std::mem::take(&mut draft), post);
                     }
                     if draft.batches.is_empty() {
@@ -284,7 +287,7 @@ impl Member {
 
 impl Draft {
     fn push(&mut self, from: NodeName, forward: Forward, stamp: Option<Stamp>, offset: u64) {
-        self.bytes += forward.records.len() as u64;
+        self.bytes += forward.records.len() as u64 + BATCH_HEAD_MAX;
         self.batches.push(WaitingBatch {
             offset,
             askers: vec![(from, forward.request, false)],

@@ -153,10 +153,13 @@ impl Member {
 
     /// The batch proposed at `offset`, to add an asker to.
     pub(super) fn proposed_at(&mut self, offset: Offset) -> Option<&mut WaitingBatch> {
-        self.waiting
-            .iter_mut()
-            .flat_map(|waiting| waiting.batches.iter_mut())
-            .find(|batch| batch.offset == offset)
+        let begins = |waiting: &Waiting| waiting.batches.first().map(|batch| batch.offset);
+        let after = self
+            .waiting
+            .partition_point(|waiting| begins(waiting) <= Some(offset));
+        let batches = &mut self.waiting.get_mut(after.checked_sub(1)?)?.batches;
+        let at = batches.binary_search_by_key(&offset, |batch| batch.offset);
+        batches.get_mut(at.ok()?)
     }
 }
 

@@ -11,7 +11,7 @@ use super::accept::Checked;
 use super::io::ClientId;
 use super::route::Asked;
 use crate::topology::Confirm;
-use crate::types::limits::{BUSY_RETRY, PUBLISH_TIMEOUT};
+use crate::types::limits::{BUSY_RETRY, PUBLISH_OVERHEAD, PUBLISH_TIMEOUT};
 use crate::types::{ChannelName, NodeName, Partition, Time};
 use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Reply, Run};
 use crate::wire::peer::{Accepted, Forward, PeerMessage, Refusal};
@@ -22,12 +22,22 @@ use crate::wire::{Code, records};
 pub(super) struct Publishes {
     next: u64,
     open: BTreeMap<u64, Open>,
-    /// Parts that wait for a leader to be known, as (publish, part).
-    parked: BTreeSet<(u64, usize)>,
+    /// Parts not decided, by who published them and where they belong.
+    lanes: BTreeMap<(ClientId, Partition), PublishLane>,
     /// Bytes of all of them.
     pub(super) bytes: u64,
     /// Spreads publishes that name neither key, partition nor producer.
     pub(super) rotation: u32,
+}
+
+/// The parts that one client published to one partition, as (publish, part). They keep their order:
+/// while one waits, what comes after it waits behind it.
+#[derive(Debug, Default)]
+struct PublishLane {
+    /// With a leader.
+    asked: BTreeSet<(u64, usize)>,
+    /// Waiting for one.
+    parked: BTreeSet<(u64, usize)>,
 }
 
 /// One publish.
@@ -55,6 +65,8 @@ struct Part {
     crc: u32,
     /// Whom it was sent to, under which request.
     asked: Option<(NodeName, u64)>,
+    /// Whether a leader that never answered may have stored it.
+    doubtful: bool,
     result: Option<Result<Accepted, Refusal>>,
 }
 
@@ -89,10 +101,12 @@ impl Node {
                 crc: records::crc(&split.records),
                 records: split.records.into(),
                 asked: None,
+                doubtful: false,
                 result: None,
             })
             .collect();
-        let bytes = parts.iter().map(|part| part.records.len() as u64).sum();
+        let weight = |part: &Part| part.records.len() as u64 + PUBLISH_OVERHEAD;
+        let bytes = parts.iter().map(weight).sum();
         let open = Open {
             client: client.clone(),
             id: publish.id,
@@ -118,21 +132,39 @@ impl Node {
         let count = open.parts.len();
         self.publishes.open.insert(key, open);
         for part in 0..count {
-            self.send_part(key, part);
+            let lane = self.publishes.lane(key, part);
+            if lane.is_some_and(|lane| lane.parked.is_empty()) {
+                self.send_part(key, part);
+            } else {
+                self.park_part(key, part);
+            }
+        }
+    }
+
+    fn park_part(&mut self, key: u64, index: usize) {
+        if let Some(lane) = self.publishes.lane(key, index) {
+            lane.asked.remove(&(key, index));
+            lane.parked.insert((key, index));
         }
     }
 
     /// Sends a part to its leader, or parks it until one is known.
     fn send_part(&mut self, key: u64, index: usize) {
+        let Some(open) = self.publishes.open.get(&key) else {
+            return;
+        };
+        let Some(leader) = self.routes.leader(&open.parts[index].partition).cloned() else {
+            self.park_part(key, index);
+            return;
+        };
+        if let Some(lane) = self.publishes.lane(key, index) {
+            lane.parked.remove(&(key, index));
+            lane.asked.insert((key, index));
+        }
         let Some(open) = self.publishes.open.get_mut(&key) else {
             return;
         };
         let part = &mut open.parts[index];
-        let Some(leader) = self.routes.leader(&part.partition) else {
-            self.publishes.parked.insert((key, index));
-            return;
-        };
-        let leader = leader.clone();
         let request = self.routes.ask(&leader, Asked::Publish(key, index));
         part.asked = Some((leader.clone(), request));
         let forward = Forward {
@@ -165,21 +197,51 @@ impl Node {
         let retry = matches!(&result, Err(no) if no.code == Code::NoLeader.number());
         if retry && now < open.deadline && !self.stopping {
             open.parts[index].asked = None;
-            self.publishes.parked.insert((key, index));
+            self.park_part(key, index);
             return;
+        }
+        let stored = matches!(&result, Ok(accepted) if !accepted.repeated);
+        if stored {
+            self.refuse_overtaken(key, index);
         }
         self.decide(key, index, result);
     }
 
-    /// Tries the parked parts again: a leader may be known now.
+    /// A part was stored: those of its lane that wait and came before it are too late for their
+    /// place.
+    fn refuse_overtaken(&mut self, key: u64, index: usize) {
+        let Some(lane) = self.publishes.lane(key, index) else {
+            return;
+        };
+        let overtaken: Vec<(u64, usize)> = lane.parked.range(..(key, index)).copied().collect();
+        for (key, index) in overtaken {
+            let message = "no leader took it before the publish after it; nothing was stored";
+            let no = Refusal {
+                code: Code::NoLeader.number(),
+                message: message.to_owned(),
+            };
+            self.decide(key, index, Err(no));
+        }
+    }
+
+    /// Tries the parked parts again: a leader may be known now. While a later one is with a leader
+    /// they wait, since it may be stored.
     pub(super) fn send_parked(&mut self) {
-        for (key, index) in std::mem::take(&mut self.publishes.parked) {
+        let ready = |lane: &PublishLane| lane.asked.is_empty() && !lane.parked.is_empty();
+        let ready: Vec<(u64, usize)> = self
+            .publishes
+            .lanes
+            .iter()
+            .filter(|((_, partition), lane)| ready(lane) && self.routes.leader(partition).is_some())
+            .flat_map(|(_, lane)| lane.parked.iter().copied())
+            .collect();
+        for (key, index) in ready {
             self.send_part(key, index);
         }
     }
 
-    /// A partition has another leader: what was asked of the old one is asked of the new one if a
-    /// repeat is harmless, else nobody can tell what became of it.
+    /// A partition has another leader: what was asked of the old one waits to be asked of the new
+    /// one if a repeat is harmless, else nobody can tell what became of it.
     pub(super) fn reroute_parts(&mut self, partition: &Partition) {
         let leader = self.routes.leader(partition).cloned();
         let mut moved = Vec::new();
@@ -199,7 +261,11 @@ impl Node {
         for (key, index, request, repeatable) in moved {
             self.routes.forget(request);
             if repeatable {
-                self.send_part(key, index);
+                if let Some(open) = self.publishes.open.get_mut(&key) {
+                    open.parts[index].asked = None;
+                    open.parts[index].doubtful = true;
+                }
+                self.park_part(key, index);
             } else {
                 let message = format!("{partition} lost its leader before it answered");
                 self.decide(key, index, Err(unknown(message)));
@@ -266,6 +332,7 @@ impl Node {
     }
 
     fn decide(&mut self, key: u64, index: usize, result: Result<Accepted, Refusal>) {
+        self.publishes.leave_lane(key, index);
         let Some(open) = self.publishes.open.get_mut(&key) else {
             return;
         };
@@ -273,6 +340,11 @@ impl Node {
         if part.result.is_some() {
             return;
         }
+        let result = result.map_err(|no| match part.doubtful {
+            // What was asked of one leader is not refused by what another says.
+            true if no.code != Code::SequenceReused.number() => unknown(no.message),
+            _ => no,
+        });
         if let Some((_, request)) = part.asked.take() {
             self.routes.forget(request);
         }
@@ -288,7 +360,6 @@ impl Node {
         part.result = Some(result);
         // The bytes are no longer needed, whatever becomes of the other parts.
         part.records = Bytes::new();
-        self.publishes.parked.remove(&(key, index));
         open.undecided -= 1;
         if open.undecided == 0 {
             self.answer(key);
@@ -320,6 +391,29 @@ impl Node {
                 refuse.records = part.positions;
             }
             self.refuse(&open.client, refuse);
+        }
+    }
+}
+
+impl Publishes {
+    /// The lane of a part, made if need be.
+    fn lane(&mut self, key: u64, index: usize) -> Option<&mut PublishLane> {
+        let open = self.open.get(&key)?;
+        let place = (open.client.clone(), open.parts[index].partition.clone());
+        Some(self.lanes.entry(place).or_default())
+    }
+
+    fn leave_lane(&mut self, key: u64, index: usize) {
+        let Some(open) = self.open.get(&key) else {
+            return;
+        };
+        let place = (open.client.clone(), open.parts[index].partition.clone());
+        if let Some(lane) = self.lanes.get_mut(&place) {
+            lane.asked.remove(&(key, index));
+            lane.parked.remove(&(key, index));
+            if lane.asked.is_empty() && lane.parked.is_empty() {
+                self.lanes.remove(&place);
+            }
         }
     }
 }
