@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Node;
 use super::io::ClientId;
 use super::publish::No;
-use crate::topology::Channel;
+use crate::topology::{Channel, Topology};
 use crate::types::limits::{PRODUCER_BYTES_MAX, RECORDS_PER_PUBLISH};
 use crate::types::{ChannelName, Subject, key_partition};
 use crate::wire::client::{ConfirmLevel, Publish};
@@ -55,7 +55,7 @@ impl Node {
         let outcome = self
             .check_bounds(client, body.len() as u64, channel.is_stored())
             .and_then(|()| check_header(&name, &channel, publish))
-            .and_then(|()| split(publish, &name, &channel, keyless, body));
+            .and_then(|()| split(publish, &self.topology, &name, keyless, body));
         let ledger = self.ledger.entry(name.clone()).or_default();
         ledger.received += count;
         match outcome {
@@ -79,12 +79,7 @@ impl Node {
         let subject = subject_of(&first, publish, 0)?;
         match self.topology.channel_for(subject) {
             Some((name, channel)) => Ok((name.clone(), channel.clone())),
-            None => {
-                let declared = super::report::declared_subjects(&self.topology);
-                let message =
-                    format!("no channel captures the subject {subject:?}; declared are {declared}");
-                Err((Code::NoChannelForSubject, message))
-            }
+            None => Err(no_channel(&self.topology, subject)),
         }
     }
 
@@ -176,20 +171,21 @@ fn check_header(name: &ChannelName, channel: &Channel, publish: &Publish) -> Res
 /// Checks every record and puts it, with its subject, where its key belongs.
 fn split(
     publish: &Publish,
+    topology: &Topology,
     name: &ChannelName,
-    channel: &Channel,
     keyless: u32,
     body: &Bytes,
 ) -> Result<BTreeMap<u32, Split>, No> {
+    let channel = &topology.channels[name];
     let mut splits: BTreeMap<u32, Split> = BTreeMap::new();
     for (position, record) in (0..).zip(RawRecords::new(body)) {
         let record = record.map_err(|error| (error.code(), error.to_string()))?;
         let subject = subject_of(&record, publish, position)?;
-        if !channel
-            .subjects
-            .iter()
-            .any(|pattern| pattern.matches(subject))
-        {
+        let captures = |channel: &Channel| channel.subjects.iter().any(|p| p.matches(subject));
+        if !captures(channel) {
+            if topology.channel_for(subject).is_none() {
+                return Err(no_channel(topology, subject));
+            }
             let message = format!("record {position}, subject {subject:?}, is not for {name}");
             return Err((Code::MixedChannels, message));
         }
@@ -208,9 +204,23 @@ fn split(
             );
             return Err((Code::TooLarge, message));
         }
+        if split.records.len() as u64 > topology.limits.frame_max {
+            let most = topology.limits.frame_max;
+            let message = format!(
+                "the records, each with its subject, have more than {most} bytes (frame_max): send \
+                 fewer at a time"
+            );
+            return Err((Code::TooLarge, message));
+        }
         split.positions.push(position);
     }
     Ok(splits)
+}
+
+fn no_channel(topology: &Topology, subject: &str) -> No {
+    let declared = super::report::declared_subjects(topology);
+    let message = format!("no channel captures the subject {subject:?}; declared are {declared}");
+    (Code::NoChannelForSubject, message)
 }
 
 /// Where a record goes: where its key belongs, which must be where the publish says, if it does; a

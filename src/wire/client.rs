@@ -111,7 +111,6 @@ pub enum ConfirmLevel {
 /// `subscribe`: idempotent; sent again under the same `id` it changes nothing and is answered with
 /// an empty `deliver`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Subscribe {
     /// The client's number for this subscription, in every `deliver` of it.
     pub id: u64,
@@ -153,7 +152,6 @@ pub enum From {
 
 /// `unsubscribe`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Unsubscribe {
     /// The subscription.
     pub id: u64,
