@@ -3,6 +3,8 @@
 //! replica accepts only the first. A node whose folder is new where others know it as founded waits
 //! as a stranger: it never votes under an old name.
 
+use std::collections::BTreeSet;
+
 use super::Node;
 use super::member::{Member, Slot};
 use super::persist::Done;
@@ -40,13 +42,14 @@ impl Node {
         let founding = match Founding::decode(&found.record) {
             Ok(founding)
                 if founding.partition == partition
-                    && founding.fabric == self.topology.fabric.name =>
+                    && founding.fabric == self.topology.fabric.name
+                    && self.could_found(&founding) =>
             {
                 founding
             }
             _ => {
                 self.warn(format!(
-                    "{from} shows an unreadable founding record of {partition}"
+                    "{from} shows a founding record of {partition} that does not fit this topology"
                 ));
                 return;
             }
@@ -90,6 +93,19 @@ impl Node {
         self.dirty.insert(partition.clone());
         self.state_due = true;
         self.found_partitions();
+    }
+
+    /// Whether this topology could have led to the record: with another one this node would not
+    /// start again.
+    fn could_found(&self, founding: &Founding) -> bool {
+        let channel = self.topology.channels.get(&founding.partition.channel);
+        let nodes: BTreeSet<&NodeName> = founding.voters.iter().map(|voter| &voter.node).collect();
+        let ids: BTreeSet<u64> = founding.voters.iter().map(ReplicaId::raft_id).collect();
+        let placed = self.placement.get(&founding.partition);
+        channel.is_some_and(|channel| channel.partitions == founding.partitions)
+            && placed.is_some_and(|placed| nodes == placed.iter().collect())
+            && ids.len() == founding.voters.len()
+            && nodes.len() == founding.voters.len()
     }
 
     pub(super) fn begin_member(
