@@ -112,7 +112,8 @@ pub enum Lane {
     Bulk,
 }
 
-/// A frame that may be dropped when its client's pipe is full. Only signals are.
+/// A frame that may be dropped when its client's pipe is full. Only signals are, and pings, which
+/// count nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Droppable {
     /// The subscription.

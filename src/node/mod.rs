@@ -33,12 +33,10 @@ use bytes::Bytes;
 use rand::{RngCore, SeedableRng};
 
 use crate::topology::Topology;
-use crate::types::limits::{PEER_BEAT, PROBE, SESSION_IDLE, STOP_HANDOVER};
+use crate::types::limits::{PEER_BEAT, STOP_HANDOVER};
 use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
-use crate::wire::client::{
-    Hello, NodeEndpoints, Ping, Refuse, Reply, Request, VERSION, View, Welcome,
-};
-use crate::wire::{Code, Payload, decode_request, encode_reply, frames};
+use crate::wire::client::{Hello, NodeEndpoints, Refuse, Reply, Request, VERSION, View, Welcome};
+use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
 
 pub use io::{ClientId, Droppable, Gauges, Input, Lane, Level, Outbox, Output};
 use mail::Mail;
@@ -280,6 +278,7 @@ impl Node {
                 self.error(format!(
                     "the journal failed, nothing is confirmed any more: {error}"
                 ));
+                self.fail_replicas(&error);
                 self.journal.handle_failed(error);
             }
             Input::Loaded { id, result } => self.handle_loaded(id, result),
@@ -356,6 +355,16 @@ impl Node {
         }
     }
 
+    /// Nothing here can be synced any more: others lead, and serve the clients of this node.
+    fn fail_replicas(&mut self, error: &str) {
+        for (partition, slot) in &mut self.slots {
+            if let Slot::Member(member) = slot {
+                member.replica.fail(&format!("the journal failed: {error}"));
+                self.dirty.insert(partition.clone());
+            }
+        }
+    }
+
     fn handle_stop(&mut self) {
         if !self.stopping {
             self.stopping = true;
@@ -416,7 +425,8 @@ impl Node {
                 .is_some_and(|part| part.is_empty() && parts.len() > 1);
         if !known && full {
             let message = format!("{} has {} sessions", self.name, self.sessions.len());
-            let refuse = publish::refuse(Code::TooManySessions, None, message);
+            let id = payload.ok().and_then(|payload| request_id(payload.frame));
+            let refuse = publish::refuse(Code::TooManySessions, id, message);
             self.send(client, delimited, &Reply::Refuse(refuse), &[]);
             return;
         }
@@ -428,15 +438,14 @@ impl Node {
         session.heard = now;
         session.delimited = delimited;
         session.principal = principal;
-        let decoded = payload.and_then(|payload| decode_request(payload.frame));
-        match decoded {
+        let id = payload.as_ref().ok().map(|payload| payload.frame);
+        let id = id.and_then(|frame| request_id(frame));
+        match payload.and_then(|payload| decode_request(payload.frame)) {
             Ok(message) => self.handle_request(&client, message.header, &message.records),
             Err(error) => {
                 self.bad_frames += 1;
-                self.refuse(
-                    &client,
-                    publish::refuse(error.code(), None, error.to_string()),
-                );
+                let refuse = publish::refuse(error.code(), id, error.to_string());
+                self.refuse(&client, refuse);
             }
         }
     }
@@ -524,26 +533,6 @@ impl Node {
             self.end_subscription(client, id);
         }
         self.sessions.remove(client);
-    }
-
-    /// Asks the transport about silent clients that this node keeps something for, and forgets
-    /// those it keeps nothing for.
-    fn probe_sessions(&mut self) {
-        let now = self.now.mono;
-        self.sessions.retain(|_, session| {
-            session.holds() || now.since(session.heard.max(session.probed)) < SESSION_IDLE
-        });
-        let silent = self.sessions.iter_mut().filter(|(_, session)| {
-            session.holds() && now.since(session.heard.max(session.probed)) >= PROBE
-        });
-        let mut clients = Vec::new();
-        for (client, session) in silent {
-            session.probed = now;
-            clients.push(client.clone());
-        }
-        for client in clients {
-            self.reply(&client, &Reply::Ping(Ping {}), &[]);
-        }
     }
 
     fn refuse(&mut self, client: &ClientId, refuse: Refuse) {

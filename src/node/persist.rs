@@ -50,12 +50,18 @@ impl JournalQueue {
 
     /// Queues an item. Alone it is written with the next commit, or after a while.
     pub(super) fn push(&mut self, item: JournalItem, now: Time) {
+        if self.failed.is_some() {
+            return;
+        }
         self.queue.push_back(Queued::Item(item));
         self.lazy_since.get_or_insert(now);
     }
 
     /// Asks to be told when all that is queued is synced, and for that to happen now.
     pub(super) fn await_sync(&mut self, done: Done) {
+        if self.failed.is_some() {
+            return;
+        }
         self.queue.push_back(Queued::Done(done));
         self.urgent = true;
     }
@@ -108,8 +114,11 @@ impl JournalQueue {
         }
     }
 
-    /// The journal failed: nothing is ever confirmed again until a restart.
+    /// The journal failed: nothing is ever confirmed again until a restart, so nothing is kept for
+    /// it either.
     pub(super) fn handle_failed(&mut self, error: String) {
+        self.queue.clear();
+        self.urgent = false;
         self.failed.get_or_insert(error);
     }
 

@@ -148,9 +148,12 @@ impl Node {
 
     /// A frame of signals found its client's pipe full.
     pub(super) fn handle_dropped(&mut self, what: &Droppable) {
+        if what.count == 0 {
+            return;
+        }
         let ledger = self.ledger.entry(what.channel.clone()).or_default();
         ledger.delivered = ledger.delivered.saturating_sub(what.count);
-        ledger.dropped += what.count;
+        ledger.dropped = ledger.dropped.saturating_add(what.count);
     }
 
     /// A client of this node wants a pattern's signals.
@@ -226,11 +229,11 @@ impl Node {
                 continue;
             }
             let ledger = self.ledger.entry(channel.clone()).or_default();
-            ledger.matched += selected.count;
+            ledger.matched = ledger.matched.saturating_add(selected.count);
             let sequence = subscription.sequence;
-            subscription.sequence += selected.count;
+            subscription.sequence = sequence.saturating_add(selected.count);
             if subscription.bounded && subscription.window <= 0 {
-                ledger.dropped += selected.count;
+                ledger.dropped = ledger.dropped.saturating_add(selected.count);
                 continue;
             }
             ledger.delivered += selected.count;
@@ -273,10 +276,11 @@ impl Node {
             let Some(subscription) = session.and_then(|s| s.subscriptions.get_mut(&id)) else {
                 continue;
             };
-            subscription.sequence += gap;
+            // What a peer claims may pass every bound.
+            subscription.sequence = subscription.sequence.saturating_add(gap);
             let ledger = self.ledger.entry(channel.clone()).or_default();
-            ledger.matched += gap;
-            ledger.dropped += gap;
+            ledger.matched = ledger.matched.saturating_add(gap);
+            ledger.dropped = ledger.dropped.saturating_add(gap);
             self.deliver_nothing(&client, id, None);
         }
     }
