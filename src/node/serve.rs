@@ -128,9 +128,13 @@ impl Node {
             LoadFor::Fetch { from, request } => {
                 let next = member.stream.next_offset();
                 let message = match result {
-                    Ok(entries) if entries.iter().all(|entry| member.replica.holds(entry)) => {
+                    Ok(entries)
+                        if !entries.is_empty()
+                            && entries.iter().all(|entry| member.replica.holds(entry)) =>
+                    {
                         fetched(request, entries, next)
                     }
+                    // Something was there when it was asked for.
                     Ok(_) => {
                         let message = "the log has changed, ask again".to_owned();
                         not_served(request, Code::NoLeader, message)

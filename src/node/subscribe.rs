@@ -110,6 +110,7 @@ impl Node {
             );
             return Err((Code::BadPosition, message));
         }
+        self.check_positions(ask)?;
         let window = ask.credit.unwrap_or(limits.subscription_window_bytes);
         Ok(Subscription {
             pattern,
@@ -121,6 +122,33 @@ impl Node {
             signals,
             sequence: 0,
         })
+    }
+
+    /// Holds every place that `offsets` names to the topology: one that is meant and not found
+    /// would be read from its start.
+    fn check_positions(&self, ask: &Subscribe) -> Result<(), No> {
+        let Some(From::Offsets(offsets)) = &ask.from else {
+            return Ok(());
+        };
+        let declared = |channel: &ChannelName, number: &str| {
+            let partitions = self.topology.channels.get(channel).map(|c| c.partitions);
+            let number = number.parse::<u32>();
+            partitions.is_some_and(|count| number.is_ok_and(|number| number < count))
+        };
+        for place in offsets.keys() {
+            let known = match (place.split_once('/'), &ask.channel) {
+                (Some((channel, number)), _) => declared(&channel.into(), number),
+                (None, Some(channel)) => declared(channel, place),
+                (None, None) => false,
+            };
+            if !known {
+                let message = format!(
+                    "{place:?} is no partition; write channel/number, or a number and the channel"
+                );
+                return Err((Code::BadPosition, message));
+            }
+        }
+        Ok(())
     }
 
     /// A client is done with records, and takes as many bytes again.
