@@ -29,6 +29,8 @@ pub(crate) struct Fabric {
     pub(crate) cut: BTreeSet<(NodeName, NodeName)>,
     /// Clients whose pipe is full.
     pub(crate) full: BTreeSet<ClientId>,
+    /// The largest frame that any node sent to a peer.
+    pub(crate) largest_peer_frame: usize,
     interest: BTreeSet<(NodeName, Bytes)>,
     queue: VecDeque<(NodeName, Input)>,
     inboxes: BTreeMap<(NodeName, ClientId), Vec<Message<Reply>>>,
@@ -73,6 +75,7 @@ impl Fabric {
             waiting: VecDeque::new(),
             cut: BTreeSet::new(),
             full: BTreeSet::new(),
+            largest_peer_frame: 0,
             interest: BTreeSet::new(),
             queue: VecDeque::new(),
             inboxes: BTreeMap::new(),
@@ -133,7 +136,7 @@ impl Fabric {
     /// Delivers everything under way, and what it leads to.
     pub(crate) fn settle(&mut self) {
         while let Some((name, input)) = self.queue.pop_front() {
-            self.step(&name, input);
+            self.step(&name, [input]);
         }
     }
 
@@ -270,12 +273,18 @@ impl Fabric {
         self.settle();
     }
 
-    fn step(&mut self, name: &NodeName, input: Input) {
+    /// Hands a node several inputs in one step, as sockets do that had many frames.
+    pub(crate) fn inputs(&mut self, name: &str, inputs: Vec<Input>) {
+        self.step(&name.into(), inputs);
+        self.settle();
+    }
+
+    fn step(&mut self, name: &NodeName, inputs: impl IntoIterator<Item = Input>) {
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
         let mut outbox = Vec::new();
-        node.step(self.now, [input], &mut outbox);
+        node.step(self.now, inputs, &mut outbox);
         for output in outbox {
             self.execute(name, output);
         }
@@ -291,8 +300,13 @@ impl Fabric {
                 self.queue
                     .push_back((name.clone(), Input::Dropped { client, what }));
             }
+            Output::ToClient { client, .. } if self.full.contains(&client) => {
+                self.queue
+                    .push_back((name.clone(), Input::ClientGone { client }));
+            }
             Output::ToClient { client, frames, .. } => self.hand_over(name, client, &frames),
             Output::ToPeer { peer, frame, .. } => {
+                self.largest_peer_frame = self.largest_peer_frame.max(frame.len());
                 if !self.cut.contains(&(name.clone(), peer.clone())) {
                     self.queue.push_back((
                         peer,

@@ -221,6 +221,29 @@ fn keyless_records_of_a_numbered_publish_follow_their_producer() {
     assert_eq!(confirms(&fabric.answer(&client))[0].runs[0].partition, 3);
 }
 
+// [C9] an id that can be read comes back, even where the rest cannot.
+#[test]
+fn the_id_of_a_request_that_cannot_be_read_is_echoed() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    for (frame, code) in [
+        (
+            &b"\x81\xa7publish\x82\xa2id\x05\xa7confirm\xa3all"[..],
+            Code::BadFrame,
+        ),
+        (b"\x81\xa6publsh\x81\xa2id\x05", Code::UnknownHeader),
+        // [C5] a subscription has a pattern.
+        (b"\x81\xa9subscribe\x81\xa2id\x05", Code::BadFrame),
+    ] {
+        fabric.send_frames(&client, vec![Bytes::from_static(frame)]);
+        let refuse = assert_refused(&fabric.inbox(&client), code);
+        assert_eq!(refuse.id, Some(5), "{code:?}");
+    }
+    let nameless = Bytes::from_static(b"\x81\xabunsubscribe\x80");
+    fabric.send_frames(&client, vec![nameless]);
+    assert_refused(&fabric.inbox(&client), Code::BadFrame);
+}
+
 // [C1] [C2] [C3] [C5] [C8] a frame that makes no sense is refused, and the session goes on.
 #[test]
 fn a_bad_frame_is_refused_and_the_session_goes_on() {
@@ -276,6 +299,7 @@ fn records_nobody_can_store() -> Vec<Refused> {
     let good = record("orders.a", "k", "1");
     let big = record("orders.a", "k", &"x".repeat(2 << 20));
     let mixed = vec![good.clone(), record("audit.a", "k", "1")];
+    let lost = vec![good.clone(), record("nobody.cares", "k", "1")];
     let not_here = (key_partition(b"k", 4) + 1) % 4;
     let into = |partition| Publish {
         partition: Some(partition),
@@ -288,6 +312,7 @@ fn records_nobody_can_store() -> Vec<Refused> {
         (publish(1), one("orders.*"), Code::BadSubject),
         (publish(1), one("nobody.cares"), Code::NoChannelForSubject),
         (publish(1), mixed, Code::MixedChannels),
+        (publish(1), lost, Code::NoChannelForSubject),
         // [C12]
         (publish(1), vec![big], Code::TooLarge),
         // [C19]
@@ -442,6 +467,30 @@ fn a_disk_below_its_mark_refuses_and_takes_up_again() {
         fabric.input(node, gauges(1 << 40));
     }
     fabric.publish(&client, publish(2), &[record("audit.x", "k", "1")]);
+    assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+}
+
+// The clients of a node whose journal failed are served by the others.
+#[test]
+fn a_node_with_a_failed_journal_hands_its_clients_on() {
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let failed = Input::PersistFailed {
+        sequence: 0,
+        error: "input/output error".to_owned(),
+    };
+    fabric.input(leader.as_str(), failed);
+    let client = fabric.client(leader.as_str(), "one");
+    fabric.run_until("another leads", |fabric| {
+        let partitions = fabric.view(leader.as_str()).partitions;
+        let led = |p: &weft::node::PartitionView| {
+            p.leader
+                .as_deref()
+                .is_some_and(|now| now != leader.as_str())
+        };
+        partitions.iter().any(|p| p.channel == "audit" && led(p))
+    });
+    fabric.publish(&client, publish(1), &[record("audit.x", "k", "1")]);
     assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
 }
 

@@ -153,3 +153,21 @@ fn a_full_pipe_and_a_spent_credit_are_gaps_too() {
         (6, 3, 3)
     );
 }
+
+// [C39] a client that is slow is not gone: asking whether it is there ends nothing.
+#[test]
+fn a_full_pipe_does_not_end_a_subscription_to_signals() {
+    let mut fabric = Fabric::ready();
+    let publisher = fabric.client("a", "publisher");
+    let slow = fabric.client("a", "slow");
+    subscribe(&mut fabric, &slow, "ticks.#");
+    heard(&mut fabric, &slow);
+    fabric.full.insert(slow.id.clone());
+    publish(&mut fabric, &publisher, &["ticks.1"]);
+    for _ in 0..200 {
+        fabric.tick();
+    }
+    fabric.full.clear();
+    publish(&mut fabric, &publisher, &["ticks.2"]);
+    assert_eq!(heard(&mut fabric, &slow), [(1, vec!["ticks.2".to_owned()])]);
+}

@@ -177,6 +177,14 @@ fn what_cannot_be_read_is_refused_by_name() {
         ),
         (subscribe("orders.#", From::Offset(0)), Code::BadPosition),
         (subscribe("audit.#", From::Offset(4)), Code::BadPosition),
+        (
+            subscribe("audit.#", From::Offsets([("0".to_owned(), 1)].into())),
+            Code::BadPosition,
+        ),
+        (
+            subscribe("#", From::Offsets([("orders/4".to_owned(), 1)].into())),
+            Code::BadPosition,
+        ),
     ];
     for (subscribe, code) in cases {
         fabric.subscribe(&client, subscribe.clone());
