@@ -11,9 +11,9 @@ endpoint, pattern, count = arguments("tcp://127.0.0.1:7101", "orders.#", "inf")
 node = connect(endpoint)
 left = float(count)
 
-# Where each partition goes on. One that is not named here starts at its start.
+# Where each partition goes on. One that is not named here starts as `from` says.
 offsets = {}
-subscribe = {"id": 1, "pattern": pattern, "from": {"offsets": offsets}}
+subscribe = {"id": 1, "pattern": pattern, "from": "start", "offsets": offsets}
 
 send(node, "subscribe", subscribe)
 while left > 0:

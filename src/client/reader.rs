@@ -286,23 +286,23 @@ impl Reader {
             channel: self.wanted.channel.clone(),
             partition: self.wanted.partition,
             from: Some(self.from()),
+            offsets: self.offsets(),
             credit: Some(self.window.saturating_sub(self.untaken)),
         });
         let frame = encode_request(&request, &[]);
         self.actions.push(ReaderAction::Send(frame));
     }
 
-    /// Where to go on: where it was told to start, or after what it has.
+    /// Where to go on in the partitions heard of: after what it has.
+    fn offsets(&self) -> BTreeMap<String, Offset> {
+        let positions = self.positions.iter();
+        positions
+            .map(|(p, offset)| (p.to_string(), *offset))
+            .collect()
+    }
+
+    /// Where to start in the others: where it was told to.
     fn from(&self) -> client::From {
-        if !self.positions.is_empty() {
-            let with_channel = self.wanted.channel.is_none();
-            let name = |partition: &Partition| match with_channel {
-                true => partition.to_string(),
-                false => partition.number.to_string(),
-            };
-            let offsets = self.positions.iter();
-            return client::From::Offsets(offsets.map(|(p, offset)| (name(p), *offset)).collect());
-        }
         match self.wanted.start {
             Start::Start => client::From::Start,
             Start::End => client::From::End,
@@ -411,7 +411,7 @@ mod tests {
         reader.handle_ready(0, at(2));
         let again = subscribes(&mut reader);
         let offsets = BTreeMap::from([("orders/2".to_owned(), 8)]);
-        assert_eq!(again[0].from, Some(client::From::Offsets(offsets)));
+        assert_eq!(again[0].offsets, offsets);
         assert_eq!(again[0].credit, Some(700), "300 bytes are not taken yet");
 
         reader.handle_deliver(&deliver(6, 4), Bytes::from_static(&[0; 400]), at(3));
@@ -429,7 +429,7 @@ mod tests {
         reader.handle_ready(0, at(2));
         let offsets = BTreeMap::from([("orders/2".to_owned(), 41)]);
         let again = subscribes(&mut reader);
-        assert_eq!(again[0].from, Some(client::From::Offsets(offsets)));
+        assert_eq!(again[0].offsets, offsets);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::io::ClientId;
 use super::publish::No;
 use super::route::Asked;
 use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
-use crate::types::{ChannelName, Offset, Partition, Pattern};
+use crate::types::{Offset, Partition, Pattern};
 use crate::wire::client::{Ack, Credit, Deliver, End, From, Reply, Stamped, Subscribe};
 use crate::wire::entry::EntryHead;
 use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage};
@@ -93,8 +93,9 @@ impl Node {
         for (name, channel) in channels.iter().filter(|(_, channel)| channel.is_stored()) {
             for number in (0..channel.partitions).filter(|n| ask.partition.is_none_or(|p| p == *n))
             {
-                let at = start(ask, name, number)?;
-                feeds.insert(Partition::new(name, number), Feed::new(at));
+                let partition = Partition::new(name, number);
+                let at = start(ask, &partition);
+                feeds.insert(partition, Feed::new(at));
             }
         }
         let signals = channels.iter().any(|(_, channel)| !channel.is_stored());
@@ -125,26 +126,15 @@ impl Node {
     }
 
     /// Holds every place that `offsets` names to the topology: one that is meant and not found
-    /// would be read from its start.
+    /// would be read from elsewhere.
     fn check_positions(&self, ask: &Subscribe) -> Result<(), No> {
-        let Some(From::Offsets(offsets)) = &ask.from else {
-            return Ok(());
-        };
-        let declared = |channel: &ChannelName, number: &str| {
-            let partitions = self.topology.channels.get(channel).map(|c| c.partitions);
-            let number = number.parse::<u32>();
-            partitions.is_some_and(|count| number.is_ok_and(|number| number < count))
-        };
-        for place in offsets.keys() {
-            let known = match (place.split_once('/'), &ask.channel) {
-                (Some((channel, number)), _) => declared(&channel.into(), number),
-                (None, Some(channel)) => declared(channel, place),
-                (None, None) => false,
-            };
-            if !known {
-                let message = format!(
-                    "{place:?} is no partition; write channel/number, or a number and the channel"
-                );
+        for place in ask.offsets.keys() {
+            let declared = place.rsplit_once('/').and_then(|(channel, number)| {
+                let channel = self.topology.channels.get(&channel.into())?;
+                Some(number.parse::<u32>().ok()? < channel.partitions)
+            });
+            if declared != Some(true) {
+                let message = format!("{place:?} is no partition, which reads channel/number");
                 return Err((Code::BadPosition, message));
             }
         }
@@ -395,22 +385,16 @@ impl Node {
 }
 
 /// Where a feed of this partition starts.
-fn start(ask: &Subscribe, channel: &ChannelName, number: u32) -> Result<FetchFrom, No> {
-    Ok(match ask.from.as_ref().unwrap_or(&From::End) {
+fn start(ask: &Subscribe, partition: &Partition) -> FetchFrom {
+    if let Some(offset) = ask.offsets.get(&partition.to_string()) {
+        return FetchFrom::Offset(*offset);
+    }
+    match ask.from.as_ref().unwrap_or(&From::End) {
         From::Start => FetchFrom::Offset(0),
         From::End => FetchFrom::End,
         From::Time(time) => FetchFrom::Time(*time),
         From::Offset(offset) => FetchFrom::Offset(*offset),
-        From::Offsets(offsets) => {
-            let partition = Partition::new(channel, number);
-            let long = offsets.get(&partition.to_string());
-            let short = ask
-                .channel
-                .as_ref()
-                .and_then(|_| offsets.get(&number.to_string()));
-            FetchFrom::Offset(long.or(short).copied().unwrap_or(0))
-        }
-    })
+    }
 }
 
 /// The records of `fetched` at `from` and later that the subscription's pattern selects, as many as

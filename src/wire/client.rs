@@ -1,6 +1,8 @@
 //! Headers between a client and a node. Every message is one frame: the header, a map with one key,
 //! then the records. Unknown fields are ignored; an unknown header is refused.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -126,14 +128,16 @@ pub struct Subscribe {
     /// Where to start in stored channels; `end` if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
+    /// Where it goes on instead in the partitions named here, as `channel/number`: to resume.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub offsets: BTreeMap<String, Offset>,
     /// Bytes the client will take before it returns credit; the node's default window if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credit: Option<u64>,
 }
 
-/// Where a subscription starts: `"start"`, `"end"`, `{"offset": 7}` (with `channel` and
-/// `partition`), `{"offsets": {"0": 7, "1": 9}}` (with `channel`), `{"offsets": {"orders/0": 7}}`
-/// (across channels), `{"time": 1700000000000}`.
+/// Where a subscription starts: `"start"`, `"end"`, `{"offset": 7}` (where it reaches into one
+/// partition), `{"time": 1700000000000}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum From {
@@ -143,9 +147,6 @@ pub enum From {
     End,
     /// This offset of the named partition.
     Offset(Offset),
-    /// These offsets by partition number, or by `channel/number` where `channel` is not named;
-    /// partitions not named start at their start. To resume.
-    Offsets(std::collections::BTreeMap<String, Offset>),
     /// The first record stamped at this time (milliseconds since 1970) or later.
     Time(Wall),
 }
@@ -277,7 +278,7 @@ pub struct Deliver {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<Stamped>,
     /// In stored channels: the offset after everything this subscription was given or that was
-    /// skipped for it, which is where it resumes (`from` `offsets`). As soon as a partition's start
+    /// skipped for it, which is where it resumes (`offsets`). As soon as a partition's start
     /// is known (where `end` or `time` lies), the node says so in a `deliver` without records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Offset>,

@@ -394,7 +394,7 @@ fn a_subscription_resumes_at_the_next_node_without_gap_or_repeat() {
     let again = b.next_subscribe();
     assert_eq!(again.id, request.id);
     let offsets = [("orders/3".to_owned(), 12)].into();
-    assert_eq!(again.from, Some(From::Offsets(offsets)));
+    assert_eq!(again.offsets, offsets);
     b.deliver(again.id, 11, &["11", "12"]);
     assert_eq!(body(&mut subscription), "12");
 }

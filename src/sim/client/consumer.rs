@@ -111,7 +111,12 @@ impl Consumer {
             Start::Oldest => Some(From::Start),
             Start::Newest => desk.dice.chance(500).then_some(From::End),
             Start::Since(time) => Some(From::Time(*time)),
-            Start::At(offsets) => Some(wish.places(offsets)),
+            // A place never told is read from the oldest.
+            Start::At(_) => Some(From::Start),
+        };
+        let offsets = match &wish.start {
+            Start::At(offsets) => offsets.iter().map(|(p, at)| (p.to_string(), *at)).collect(),
+            _ => BTreeMap::new(),
         };
         let header = Request::Subscribe(Subscribe {
             id: self.number,
@@ -119,6 +124,7 @@ impl Consumer {
             channel: wish.named.then(|| wish.channel.clone()),
             partition: wish.partition,
             from,
+            offsets,
             credit: wish.credit,
         });
         desk.acts.push(Act::Send(encode_request(&header, &[])));
@@ -136,7 +142,6 @@ impl Consumer {
         let goes_on = desk.mood != Mood::Storm || desk.dice.chance(800);
         match &mut self.wish {
             Some(wish) if goes_on => {
-                // A place never told is read from the oldest, unless nothing was told at all.
                 if !places.is_empty() {
                     wish.start = Start::At(places);
                 }
@@ -222,22 +227,6 @@ impl Consumer {
 }
 
 impl Wish {
-    fn places(&self, offsets: &BTreeMap<Partition, Offset>) -> From {
-        let only = self.partition.and_then(|number| {
-            let partition = Partition::new(&self.channel, number);
-            offsets.get(&partition).copied()
-        });
-        if let Some(offset) = only {
-            return From::Offset(offset);
-        }
-        let name = |partition: &Partition| match self.named {
-            true => partition.number.to_string(),
-            false => partition.to_string(),
-        };
-        let offsets = offsets.iter();
-        From::Offsets(offsets.map(|(p, offset)| (name(p), *offset)).collect())
-    }
-
     fn reads(&self) -> impl Iterator<Item = Partition> {
         (0..self.partitions)
             .filter(|number| self.partition.is_none_or(|only| only == *number))

@@ -101,6 +101,7 @@ fn good(scene: &Scene, dice: &mut Dice) -> Bytes {
             channel,
             partition: Some(0),
             from: Some(From::Offset(offset)),
+            offsets: [("audit/0".to_owned(), offset)].into(),
             credit: Some(offset),
         }),
         2 => Request::Ack(Ack {

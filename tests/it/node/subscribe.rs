@@ -1,7 +1,5 @@
 //! Reading streams: positions, history and tail, windows.
 
-use std::collections::BTreeMap;
-
 use weft::types::Wall;
 use weft::wire::Code;
 use weft::wire::client::{Ack, Credit, From, Publish, Reply, Request, Subscribe, Unsubscribe};
@@ -96,10 +94,7 @@ fn a_subscription_starts_where_it_says() {
     store(&mut fabric, 5, 10);
     let cases = [
         (From::Offset(3), 3),
-        (
-            From::Offsets(BTreeMap::from([("audit/0".to_owned(), 7)])),
-            7,
-        ),
+        (From::Offset(7), 7),
         (From::Time(noon), 5),
         (From::Time(Wall(0)), 0),
         (From::Time(Wall(u64::MAX)), 10),
@@ -131,6 +126,19 @@ fn a_subscription_starts_where_it_says() {
             "{from:?}: {heard:?}"
         );
     }
+}
+
+#[test]
+fn named_offsets_come_before_where_the_rest_starts() {
+    let mut fabric = Fabric::ready();
+    store(&mut fabric, 0, 9);
+    let client = fabric.client("c", "reader");
+    let resumed = Subscribe {
+        offsets: [("audit/0".to_owned(), 7)].into(),
+        ..subscribe("#", From::End)
+    };
+    fabric.subscribe(&client, resumed);
+    assert_eq!(read(&mut fabric, &client, 2), expected(7, 9));
 }
 
 // [C30] answered at once; sent again it changes nothing.

@@ -83,7 +83,6 @@ fn subscribe() -> BoxedStrategy<Request> {
         Just(From::Start),
         Just(From::End),
         number().prop_map(From::Offset),
-        btree_map(text(), number(), 0..20).prop_map(From::Offsets),
         number().prop_map(|time| From::Time(Wall(time))),
     ];
     (
@@ -92,15 +91,17 @@ fn subscribe() -> BoxedStrategy<Request> {
         option::of(text()),
         option::of(any::<u32>()),
         option::of(from),
+        btree_map(text(), number(), 0..20),
         option::of(number()),
     )
-        .prop_map(|(id, pattern, channel, partition, from, credit)| {
+        .prop_map(|(id, pattern, channel, partition, from, offsets, credit)| {
             Request::Subscribe(Subscribe {
                 id,
                 pattern,
                 channel: channel.map(|name| name.as_str().into()),
                 partition,
                 from,
+                offsets,
                 credit,
             })
         })

@@ -44,7 +44,8 @@ fn requests() -> BTreeMap<&'static str, Bytes> {
     let subscribe = Subscribe {
         id: 7,
         pattern: "订单.#".into(),
-        from: Some(From::Offsets([("orders/2".into(), 1041)].into())),
+        from: Some(From::End),
+        offsets: [("orders/2".into(), 1041)].into(),
         credit: Some(65536),
         ..Subscribe::default()
     };
