@@ -1,7 +1,7 @@
 //! What the client commands share: a connection, a log for people, an ear for Ctrl-C.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::task::Poll;
 use std::thread;
 
@@ -42,12 +42,14 @@ pub(crate) fn connect_to(server: &Server, resolved: &Resolved) -> Result<Client,
 /// Sends the log to stderr: warnings, or what `WEFT_LOG` asks for.
 pub(crate) fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Set already: then it goes to stderr already.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         // It would be told to the stderr that just failed, and that panics.
         .log_internal_errors(false)
+        .with_ansi(color)
         .with_target(false)
         .without_time()
         .try_init();
