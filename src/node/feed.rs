@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::types::limits::UNACKED_MAX;
 use crate::types::{ChannelName, Offset, Partition, Pattern, Time};
 use crate::wire::peer::FetchFrom;
 
@@ -34,9 +35,9 @@ pub(super) struct Feed {
     pub(super) asked: Option<(u64, Time)>,
     /// Not before this, after a refusal.
     pub(super) retry_at: Time,
-    /// Set where the next record does not fit what is left of the window: nothing is asked for
-    /// until the client returns some.
-    pub(super) starved: bool,
+    /// The bytes of the next record, where it does not fit what is left of the window: nothing is
+    /// asked for until it does, and no other feed of the subscription goes first.
+    pub(super) starved: Option<u64>,
     /// Records delivered and not acknowledged: offset and bytes.
     unacked: VecDeque<(Offset, u64)>,
 }
@@ -47,9 +48,36 @@ impl Feed {
             at,
             asked: None,
             retry_at: Time(0),
-            starved: false,
+            starved: None,
             unacked: VecDeque::new(),
         }
+    }
+
+    /// Whether it may ask for more, with these bytes free and these out. A starved one asks when
+    /// its record fits; until then the others leave it what is returned. It does not ask for every few
+    /// bytes returned either, since a leader answers with whole entries: half of the window must be
+    /// free, or time must pass (`patient`).
+    pub(super) fn wants(&self, window: i64, used: u64, starving: bool, patient: bool) -> bool {
+        match self.starved {
+            // Where a feed begins must be known at once, whatever the window.
+            _ if self.next().is_none() => true,
+            None => window > 0 && !starving,
+            Some(bytes) => {
+                let half = i64::try_from(used).is_ok_and(|used| used <= window);
+                admits(window, used, bytes, 0) && (half || patient)
+            }
+        }
+    }
+
+    /// Joins neighbours: the bytes of the first return with those of the second. So a client that
+    /// returns nothing of a boundless window costs a bounded table.
+    fn halve_unacked(&mut self) {
+        let mut kept = VecDeque::with_capacity(self.unacked.len() / 2 + 1);
+        while let Some((offset, bytes)) = self.unacked.pop_front() {
+            let (offset, more) = self.unacked.pop_front().unwrap_or((offset, 0));
+            kept.push_back((offset, bytes + more));
+        }
+        self.unacked = kept;
     }
 
     /// The next offset, once it is known.
@@ -69,15 +97,16 @@ impl Subscription {
         self.used += bytes;
         if let Some(feed) = self.feeds.get_mut(partition) {
             feed.unacked.extend(records);
+            if feed.unacked.len() > UNACKED_MAX {
+                feed.halve_unacked();
+            }
         }
     }
 
     /// Whether a record of `bytes` may go after `picked` others: it fits the window, or nothing
     /// else is out.
     pub(super) fn admits(&self, bytes: u64, picked: u64) -> bool {
-        let left = self.window.saturating_sub_unsigned(picked);
-        i64::try_from(bytes).is_ok_and(|bytes| bytes <= left)
-            || (self.used + picked == 0 && left > 0)
+        admits(self.window, self.used, bytes, picked)
     }
 
     /// The client is done with everything up to `offset`: its bytes return to the window.
@@ -101,10 +130,12 @@ impl Subscription {
     fn give_back(&mut self, bytes: u64) {
         self.window = self.window.saturating_add_unsigned(bytes);
         self.used = self.used.saturating_sub(bytes);
-        for feed in self.feeds.values_mut() {
-            feed.starved = false;
-        }
     }
+}
+
+fn admits(window: i64, used: u64, bytes: u64, picked: u64) -> bool {
+    let left = window.saturating_sub_unsigned(picked);
+    i64::try_from(bytes).is_ok_and(|bytes| bytes <= left) || (used + picked == 0 && left > 0)
 }
 
 #[cfg(test)]
@@ -148,6 +179,19 @@ mod tests {
         subscription.deliver(&partition, vec![(0, 10)]);
         assert!(!subscription.admits(1_000, 0));
         assert!(!subscription.admits(91, 0));
+    }
+
+    #[test]
+    fn promise_5_what_is_never_acked_costs_a_bounded_table() {
+        let (mut subscription, partition) = subscription();
+        let count = 3 * UNACKED_MAX as u64;
+        for offset in 0..count {
+            subscription.deliver(&partition, vec![(offset, 1)]);
+        }
+        assert!(subscription.feeds[&partition].unacked.len() <= UNACKED_MAX);
+        assert_eq!(subscription.used, count);
+        subscription.ack(&partition, count - 1);
+        assert_eq!((subscription.window, subscription.used), (100, 0));
     }
 
     #[test]

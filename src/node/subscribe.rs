@@ -25,8 +25,8 @@ struct Picked {
     /// Offset and bytes of each record.
     sizes: Vec<(Offset, u64)>,
     next: Offset,
-    /// Whether the next record did not fit the window.
-    starved: bool,
+    /// The bytes of the next record, if it did not fit the window.
+    starved: Option<u64>,
 }
 
 impl Node {
@@ -198,6 +198,10 @@ impl Node {
     /// Fetches for every feed of a subscription that has none under way, while the client takes
     /// more.
     pub(super) fn pump(&mut self, client: &ClientId, id: u64) {
+        self.pump_feeds(client, id, false);
+    }
+
+    fn pump_feeds(&mut self, client: &ClientId, id: u64, patient: bool) {
         let now = self.now.mono;
         let Some(session) = self.sessions.get_mut(client) else {
             return;
@@ -205,7 +209,11 @@ impl Node {
         let Some(subscription) = session.subscriptions.get_mut(&id) else {
             return;
         };
-        let window = subscription.window;
+        let (window, used) = (subscription.window, subscription.used);
+        // One whose partition nobody serves holds nobody up.
+        let starving = subscription.feeds.iter().any(|(partition, feed)| {
+            feed.starved.is_some() && self.routes.leader(partition).is_some()
+        });
         for (partition, feed) in &mut subscription.feeds {
             if let Some((request, since)) = &feed.asked {
                 if now.since(*since) < FETCH_TIMEOUT {
@@ -214,9 +222,7 @@ impl Node {
                 self.routes.forget(*request);
                 feed.asked = None;
             }
-            // Where a feed begins must be known at once, whatever the window.
-            let unknown = feed.next().is_none();
-            if ((window <= 0 || feed.starved) && !unknown) || feed.retry_at > now {
+            if !feed.wants(window, used, starving, patient) || feed.retry_at > now {
                 continue;
             }
             let Some(leader) = self.routes.leader(partition).cloned() else {
@@ -250,7 +256,7 @@ impl Node {
             })
             .collect();
         for (client, id) in all {
-            self.pump(&client, id);
+            self.pump_feeds(&client, id, true);
         }
     }
 
@@ -414,7 +420,7 @@ fn pick(
             picked.next = head.first_offset;
         }
         picked.take(subscription, &head, &records)?;
-        if picked.starved {
+        if picked.starved.is_some() {
             break;
         }
     }
@@ -440,7 +446,7 @@ impl Picked {
             {
                 let bytes = record.bytes.len() as u64;
                 if !subscription.admits(bytes, self.records.len() as u64) {
-                    self.starved = true;
+                    self.starved = Some(bytes);
                     return Ok(());
                 }
                 self.records.extend_from_slice(record.bytes);

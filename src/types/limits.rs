@@ -151,6 +151,10 @@ pub const FETCH_WAIT: Span = Span::from_millis(1_000);
 /// A fetch without an answer for this long is sent again, to whoever leads now.
 pub const FETCH_TIMEOUT: Span = Span::from_millis(2_500);
 
+/// Records of one partition that a subscription was sent and has not acknowledged, remembered one
+/// by one; beyond it two by two, and so on.
+pub const UNACKED_MAX: usize = 65_536;
+
 /// Fetches held by one leader; a peer that sends more is answered at once with nothing.
 pub const FETCHES_HELD_MAX: usize = 100_000;
 

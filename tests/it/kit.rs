@@ -31,6 +31,8 @@ pub(crate) struct Fabric {
     pub(crate) full: BTreeSet<ClientId>,
     /// The largest frame that any node sent to a peer.
     pub(crate) largest_peer_frame: usize,
+    /// All bytes that nodes sent to peers.
+    pub(crate) peer_bytes: usize,
     interest: BTreeSet<(NodeName, Bytes)>,
     queue: VecDeque<(NodeName, Input)>,
     inboxes: BTreeMap<(NodeName, ClientId), Vec<Message<Reply>>>,
@@ -76,6 +78,7 @@ impl Fabric {
             cut: BTreeSet::new(),
             full: BTreeSet::new(),
             largest_peer_frame: 0,
+            peer_bytes: 0,
             interest: BTreeSet::new(),
             queue: VecDeque::new(),
             inboxes: BTreeMap::new(),
@@ -306,6 +309,7 @@ impl Fabric {
             }
             Output::ToClient { client, frames, .. } => self.hand_over(name, client, &frames),
             Output::ToPeer { peer, frame, .. } => {
+                self.peer_bytes += frame.len();
                 self.largest_peer_frame = self.largest_peer_frame.max(frame.len());
                 if !self.cut.contains(&(name.clone(), peer.clone())) {
                     self.queue.push_back((

@@ -259,6 +259,52 @@ fn a_slow_reader_is_sent_its_window_and_slows_nobody() {
     assert_eq!(read(&mut fabric, &slow, 30 - got), expected(got as u32, 30));
 }
 
+// [C35] a reader that returns its window record by record is not sent whole entries for each.
+#[test]
+fn a_reader_that_acks_one_by_one_is_not_sent_everything_each_time() {
+    let mut fabric = Fabric::ready();
+    let publisher = fabric.client("a", "publisher");
+    let publish = Publish {
+        id: Some(1),
+        ..Publish::default()
+    };
+    let records: Vec<_> = (0..1_000)
+        .map(|n| record("audit.x", "k", &format!("{n:04}")))
+        .collect();
+    fabric.publish(&publisher, publish, &records);
+    assert_eq!(confirms(&fabric.answer(&publisher)).len(), 1);
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let node = fabric.nodes.keys().find(|node| **node != leader);
+    let node = node.expect("another").clone();
+    let client = fabric.client(node.as_str(), "reader");
+    let window = Subscribe {
+        credit: Some(3_000),
+        ..subscribe("audit.#", From::Start)
+    };
+    let before = fabric.peer_bytes;
+    fabric.subscribe(&client, window);
+    let mut next = 0;
+    while next < 1_000 {
+        let heard = delivers(&fabric.answer(&client));
+        let runs = heard.into_iter().flat_map(|(deliver, _)| deliver.runs);
+        let offsets: Vec<u64> = runs.flat_map(|r| r.offset..r.offset + r.count).collect();
+        for offset in offsets {
+            assert_eq!(offset, next);
+            next += 1;
+            let ack = Ack {
+                id: 7,
+                channel: None,
+                partition: 0,
+                offset,
+            };
+            fabric.send(&client, &Request::Ack(ack), &[]);
+        }
+    }
+    let entry = records.len() * 30;
+    let sent = fabric.peer_bytes - before;
+    assert!(sent < 60 * entry, "{sent} bytes to read {entry}");
+}
+
 #[test]
 fn a_record_larger_than_the_window_goes_alone() {
     let mut fabric = Fabric::ready();
