@@ -129,7 +129,7 @@ pub struct Subscribe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
     /// Where it goes on instead in the partitions named here, as `channel/number`: to resume.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub offsets: BTreeMap<String, Offset>,
     /// Bytes the client will take before it returns credit; the node's default window if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -186,11 +186,17 @@ fn what_cannot_be_read_is_refused_by_name() {
         (subscribe("orders.#", From::Offset(0)), Code::BadPosition),
         (subscribe("audit.#", From::Offset(4)), Code::BadPosition),
         (
-            subscribe("audit.#", From::Offsets([("0".to_owned(), 1)].into())),
+            Subscribe {
+                offsets: [("0".to_owned(), 1)].into(),
+                ..subscribe("audit.#", From::End)
+            },
             Code::BadPosition,
         ),
         (
-            subscribe("#", From::Offsets([("orders/4".to_owned(), 1)].into())),
+            Subscribe {
+                offsets: [("orders/4".to_owned(), 1)].into(),
+                ..subscribe("#", From::End)
+            },
             Code::BadPosition,
         ),
     ];
