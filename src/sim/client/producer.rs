@@ -70,8 +70,9 @@ pub(super) const STYLES: [Style; 6] = [
     },
 ];
 
-/// How long it waits for an answer before it believes that its node is gone.
-const PATIENCE: Span = Span::from_secs(8);
+/// How long it waits for an answer before it believes that its node is gone: longer than the oracle
+/// of silence does.
+const PATIENCE: Span = Span::from_secs(16);
 
 /// Probes of one producer after the heal.
 const PROBES: usize = 6;

@@ -17,6 +17,8 @@ pub(in crate::sim) struct Commits {
 #[derive(Debug, Default)]
 struct Committed {
     entries: Vec<Rc<Fact>>,
+    /// For each entry the term in which it was committed, or a later one.
+    commit_terms: Vec<u64>,
     /// The same by offset: position in `entries` and in the entry.
     records: Vec<(usize, usize)>,
 }
@@ -60,10 +62,12 @@ impl Commits {
                 ),
             );
         }
+        let newest = logs.newest_term(partition);
         let mut news = Vec::new();
         for fact in &log.entries[known as usize..index as usize] {
             let entry = committed.entries.len();
             committed.entries.push(fact.clone());
+            committed.commit_terms.push(newest.max(fact.entry.term));
             for position in 0..fact.records.len() {
                 committed.records.push((entry, position));
             }
@@ -96,13 +100,16 @@ impl Commits {
         Some((&fact.records[*position].0, fact.entry.time))
     }
 
-    /// Index and term of every committed entry.
-    pub(in crate::sim) fn terms(&self, partition: &Partition) -> impl Iterator<Item = (u64, u64)> {
-        let committed = self.partitions.get(partition);
-        let entries = committed
-            .into_iter()
-            .flat_map(|committed| &committed.entries);
-        entries.map(|fact| (fact.entry.index, fact.entry.term))
+    /// Every committed entry with the term in which it was committed, or a later one.
+    pub(in crate::sim) fn terms(
+        &self,
+        partition: &Partition,
+    ) -> impl Iterator<Item = (&Rc<Fact>, u64)> {
+        let committed = self.partitions.get(partition).into_iter();
+        committed.flat_map(|committed| {
+            let terms = committed.commit_terms.iter().copied();
+            committed.entries.iter().zip(terms)
+        })
     }
 
     /// After heal: `log` holds everything that was ever committed, and as committed.

@@ -2,11 +2,12 @@
 //! leader.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use super::logs::ReplicaLog;
+use super::logs::{Fact, ReplicaLog};
 use super::{Verdict, broken};
 use crate::sim::machine::MachineId;
-use crate::types::Partition;
+use crate::types::{LogEntry, Partition};
 
 /// Who led when.
 #[derive(Debug, Default)]
@@ -47,13 +48,13 @@ impl Leaders {
     }
 
     /// A log that ends with entries of a new term was written: as log matching holds, it is the log
-    /// that the leader of that term began with. `committed` has index and term of every committed
-    /// entry.
-    pub(in crate::sim) fn began(
+    /// that the leader of that term began with. `committed` has every committed entry and the term
+    /// in which it was committed, or a later one: only leaders after that must have it.
+    pub(in crate::sim) fn began<'a>(
         &mut self,
         partition: &Partition,
         log: &ReplicaLog,
-        committed: impl Iterator<Item = (u64, u64)>,
+        committed: impl Iterator<Item = (&'a Rc<Fact>, u64)>,
     ) -> Verdict {
         let term = log.term_at(log.last());
         let starts = self.starts.entry(partition.clone()).or_default();
@@ -68,36 +69,35 @@ impl Leaders {
             }
         }
         let start = Start { index, runs };
-        for (index, earlier) in committed {
-            check(partition, term, &start, index, earlier)?;
+        for (fact, commit_term) in committed {
+            if commit_term < term {
+                check(partition, term, &start, &fact.entry)?;
+            }
         }
         starts.insert(term, start);
         Ok(())
     }
 
-    /// Entry (`index`, `term`) is committed.
+    /// The entry is committed, in `commit_term` at the latest.
     pub(in crate::sim) fn committed(
         &self,
         partition: &Partition,
-        index: u64,
-        term: u64,
+        entry: &LogEntry,
+        commit_term: u64,
     ) -> Verdict {
         let Some(starts) = self.starts.get(partition) else {
             return Ok(());
         };
-        for (later, start) in starts.range(term + 1..) {
-            check(partition, *later, start, index, term)?;
+        for (later, start) in starts.range(commit_term + 1..) {
+            check(partition, *later, start, entry)?;
         }
         Ok(())
     }
 }
 
-/// What is committed in an earlier term lies before the first entry of the later one, and is the
-/// same.
-fn check(partition: &Partition, later: u64, start: &Start, index: u64, term: u64) -> Verdict {
-    if term >= later {
-        return Ok(());
-    }
+/// What is committed before a leader's term lies before its first entry, and is the same.
+fn check(partition: &Partition, later: u64, start: &Start, entry: &LogEntry) -> Verdict {
+    let (index, term) = (entry.index, entry.term);
     let position = start.runs.partition_point(|run| run.0 <= index);
     let there = match position.checked_sub(1) {
         Some(position) if index < start.index => start.runs[position].1,

@@ -201,6 +201,12 @@ impl Logs {
             .unwrap_or(EMPTY)
     }
 
+    /// The highest term that any replica of the partition has reached.
+    pub(in crate::sim) fn newest_term(&self, partition: &Partition) -> u64 {
+        let logs = self.disks.values().filter_map(|disk| disk.written.get(partition));
+        logs.map(|log| log.term).max().unwrap_or(0)
+    }
+
     /// Every partition founded so far.
     pub(in crate::sim) fn partitions(&self) -> impl Iterator<Item = &Partition> {
         self.foundings.keys()

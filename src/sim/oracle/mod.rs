@@ -95,9 +95,10 @@ impl Oracles {
     }
 
     fn committed(&mut self, partition: &Partition, news: Vec<(Offset, Rc<logs::Fact>)>) -> Verdict {
+        let newest = self.logs.newest_term(partition);
         for (_, fact) in &news {
-            let (index, term) = (fact.entry.index, fact.entry.term);
-            self.leaders.committed(partition, index, term)?;
+            let commit_term = newest.max(fact.entry.term);
+            self.leaders.committed(partition, &fact.entry, commit_term)?;
         }
         self.publishes.committed(partition, news)
     }
