@@ -45,8 +45,8 @@ impl World {
                 client,
                 frames,
                 droppable,
-            } => self.to_client(machine, &client, frames, droppable),
-            Output::ToPeer { peer, lane, frame } => self.to_peer(machine, &peer, lane, frame),
+            } => self.send_client(machine, &client, frames, droppable),
+            Output::ToPeer { peer, lane, frame } => self.send_peer(machine, &peer, lane, frame),
             Output::Signal { topic, frame } => self.signal(machine, &topic, &frame),
             Output::Interest { topic, wanted } => {
                 self.interest(machine, topic, wanted);
@@ -115,7 +115,7 @@ impl World {
         );
     }
 
-    fn to_client(
+    fn send_client(
         &mut self,
         machine: MachineId,
         client: &ClientId,
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    fn to_peer(&mut self, from: MachineId, peer: &NodeName, lane: Lane, frame: Bytes) -> Verdict {
+    fn send_peer(&mut self, from: MachineId, peer: &NodeName, lane: Lane, frame: Bytes) -> Verdict {
         let Some(to) = self.by_name.get(peer).copied() else {
             let says = format!("machine {from} speaks to the node {peer}, which nobody declared");
             return broken("what a node says is well formed", None, says);

@@ -13,7 +13,7 @@ use crate::wire::encode_request;
 use crate::wire::records::encode_record;
 
 /// One hostile client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Hostile;
 
 impl Client for Hostile {

@@ -170,6 +170,6 @@ pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {
             cast.push(Box::new(listener::Listener::default()));
         }
     }
-    cast.push(Box::new(hostile::Hostile::default()));
+    cast.push(Box::new(hostile::Hostile));
     cast
 }

@@ -203,7 +203,10 @@ impl Logs {
 
     /// The highest term that any replica of the partition has reached.
     pub(in crate::sim) fn newest_term(&self, partition: &Partition) -> u64 {
-        let logs = self.disks.values().filter_map(|disk| disk.written.get(partition));
+        let logs = self
+            .disks
+            .values()
+            .filter_map(|disk| disk.written.get(partition));
         logs.map(|log| log.term).max().unwrap_or(0)
     }
 

@@ -98,7 +98,8 @@ impl Oracles {
         let newest = self.logs.newest_term(partition);
         for (_, fact) in &news {
             let commit_term = newest.max(fact.entry.term);
-            self.leaders.committed(partition, &fact.entry, commit_term)?;
+            self.leaders
+                .committed(partition, &fact.entry, commit_term)?;
         }
         self.publishes.committed(partition, news)
     }
