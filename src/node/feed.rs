@@ -54,9 +54,9 @@ impl Feed {
     }
 
     /// Whether it may ask for more, with these bytes free and these out. A starved one asks when
-    /// its record fits; until then the others leave it what is returned. It does not ask for every few
-    /// bytes returned either, since a leader answers with whole entries: half of the window must be
-    /// free, or time must pass (`patient`).
+    /// its record fits; until then the others leave it what is returned. It does not ask for every
+    /// few bytes returned either, since a leader answers with whole entries: half of the window
+    /// must be free, or time must pass (`patient`).
     pub(super) fn wants(&self, window: i64, used: u64, starving: bool, patient: bool) -> bool {
         match self.starved {
             // Where a feed begins must be known at once, whatever the window.

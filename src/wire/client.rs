@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::types::{ChannelName, Offset, Wall};
@@ -129,7 +129,11 @@ pub struct Subscribe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
     /// Where it goes on instead in the partitions named here, as `channel/number`: to resume.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_nil",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub offsets: BTreeMap<String, Offset>,
     /// Bytes the client will take before it returns credit; the node's default window if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -362,4 +366,11 @@ pub struct Message<H> {
     pub header: H,
     /// The encoded records, possibly none.
     pub records: Bytes,
+}
+
+/// Takes nil for an optional field that is left out.
+fn or_nil<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }

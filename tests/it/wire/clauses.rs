@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use weft::types::limits::{HEADERS_MAX, KEY_BYTES_MAX, NESTING_MAX};
 use weft::types::{Incarnation, Pattern, Record, Subject};
-use weft::wire::client::{Publish, Request};
+use weft::wire::client::{Publish, Request, Subscribe};
 use weft::wire::peer::{Envelope, PEER_VERSION};
 use weft::wire::records::{self, decode_record, encode_record, splice_subject};
 use weft::wire::signal::{Signal, decode_signal, encode_signal, topic, topic_pattern};
@@ -392,5 +392,28 @@ fn a_topic_is_a_pattern_and_a_zero_byte() {
     assert_eq!(topic_pattern(&topic("订单.#")), Some("订单.#"));
     for bytes in [&b""[..], b"a", b"a\0b\0", b"\xff\0"] {
         assert_eq!(topic_pattern(bytes), None, "{bytes:?}");
+    }
+}
+
+/// [C7], [C5]: of a `subscribe` only `id` and `pattern` are needed.
+#[test]
+fn a_subscribe_goes_without_what_is_optional() {
+    let least = b"\x81\xa9subscribe\x82\xa2id\x07\xa7pattern\xa3a.#";
+    let nil = b"\x81\xa9subscribe\x87\xa2id\x07\xa7pattern\xa3a.#\xa7offsets\xc0\xa4from\xc0\
+        \xa6credit\xc0\xa7channel\xc0\xa9partition\xc0";
+    let expected = Subscribe {
+        id: 7,
+        pattern: "a.#".to_owned(),
+        ..Subscribe::default()
+    };
+    for frame in [&least[..], nil] {
+        let read = decode_request(&Bytes::copy_from_slice(frame)).expect("decodes");
+        assert_eq!(read.header, Request::Subscribe(expected.clone()));
+    }
+    for frame in [
+        &b"\x81\xa9subscribe\x81\xa2id\x07"[..],
+        b"\x81\xa9subscribe\x81\xa7pattern\xa3a.#",
+    ] {
+        assert_eq!(refused(frame).0, Code::BadFrame);
     }
 }
