@@ -16,7 +16,7 @@ use weft::wire::signal::{Signal, encode_signal, topic};
 use weft::wire::{Code, encode_peer, encode_request, records};
 
 use super::{assert_refused, confirms, delivers};
-use crate::kit::{Client, Fabric, quickstart, record};
+use crate::kit::{Client, Fabric, parse, quickstart, record};
 
 fn envelope(node: &str, incarnation: Incarnation) -> Envelope {
     Envelope {
@@ -134,8 +134,13 @@ fn frames(client: &Client, publisher: u8, count: u64, body: &str) -> Vec<Input> 
 // Promise 2 needs every entry to fit a frame between peers: one that does not would never commit.
 #[test]
 fn many_publishes_in_one_step_become_appends_that_pass_a_link() {
-    for (count, body) in [(30_000, String::new()), (12, "x".repeat(1_000_000))] {
-        let mut fabric = Fabric::ready();
+    // The smallest frames there may be.
+    let text = include_str!("../../../topology/quickstart.toml")
+        .replace("frame_max = \"4 MiB\"", "frame_max = \"2 MiB\"");
+    for (count, body) in [(24_000, String::new()), (12, "x".repeat(1_000_000))] {
+        let mut fabric = Fabric::new(parse(&text));
+        assert_eq!(fabric.topology.limits.frame_max, 2 << 20);
+        fabric.run_until("every partition is led", Fabric::is_settled);
         let leader = fabric.leader("audit", 0).expect("a leader");
         let mut inputs = Vec::new();
         for publisher in 0..4 {
