@@ -1,6 +1,7 @@
 //! `weft publish`: one record from the command line, or one per line of stdin; tells where each one
 //! is stored.
 
+use std::fmt;
 use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::Failure;
@@ -305,9 +306,14 @@ fn bar(args: &Args) -> ProgressBar {
         ),
     };
     match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(style.with_key("per_sec", write_rate)),
         Err(_) => bar,
     }
+}
+
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // A line that could not be written is drawn again soon.
+    let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
