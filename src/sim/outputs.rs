@@ -1,6 +1,8 @@
 //! Does what a node asks of its shell, in the order asked, with the network and the disk that the
 //! run provides. Between any two outputs the power may go.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
 
@@ -235,8 +237,8 @@ impl World {
     }
 
     fn signal(&mut self, from: MachineId, topic: &Bytes, frame: &Bytes) -> Verdict {
-        let count = match decode_signal(frame) {
-            Ok((header, _)) => header.count,
+        let header = match decode_signal(frame) {
+            Ok((header, _)) => header,
             Err(error) => {
                 let says = format!("machine {from} signals: {error}");
                 return broken("what a node says is well formed", None, says);
@@ -246,23 +248,37 @@ impl World {
             return Ok(());
         };
         // SUB matches by prefix.
-        let wants = running
-            .asked
-            .iter()
-            .filter(|(asked, _)| topic.starts_with(asked))
-            .flat_map(|(_, who)| who);
-        let wants: std::collections::BTreeSet<MachineId> = wants.copied().collect();
-        let (now, from_life) = (self.heap.now(), self.machines[from].life);
-        for to in wants {
+        let asked = running.asked.iter();
+        let asked = asked.filter(|(asked, _)| topic.starts_with(asked));
+        let sent_to: BTreeSet<MachineId> = asked.flat_map(|(_, who)| who).copied().collect();
+        let now = self.heap.now();
+        let source = (from, self.machines[from].life);
+        let numbers = (header.sequence, header.count);
+        let passed = self.oracles.signals.passed_over(source, topic, numbers);
+        for to in 0..self.machines.len() {
+            let wants = self.machines[to].running.as_ref();
+            if to == from || !wants.is_some_and(|running| running.wants.contains(topic)) {
+                continue;
+            }
+            // Its wish has not arrived yet, or had not when those numbers passed.
+            let unsent = match sent_to.contains(&to) {
+                true => passed,
+                false => passed + header.count,
+            };
+            let target = (to, self.machines[to].life);
+            self.oracles.signals.lost(source, target, topic, unsent);
+        }
+        for to in sent_to {
             let cut = (from, to, Road::Signal);
             let fate = self.network.send(now, cut, &mut self.dice);
-            let (from, to) = ((from, from_life), (to, self.machines[to].life));
+            let target = (to, self.machines[to].life);
             if let Some(fault) = fate.fault {
                 self.report.fired(fault);
-                self.oracles.signals.lost(from, to, topic, count);
+                let signals = &mut self.oracles.signals;
+                signals.lost(source, target, topic, header.count);
             }
             for arrival in fate.arrivals {
-                self.plan_signal(arrival, from, to, topic, frame);
+                self.plan_signal(arrival, source, target, topic, frame);
             }
         }
         Ok(())

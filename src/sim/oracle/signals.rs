@@ -57,6 +57,8 @@ struct Ear {
 pub(in crate::sim) struct Signals {
     sent: Vec<Sent>,
     links: BTreeMap<(Life, Bytes), BTreeMap<Life, Link>>,
+    /// The number of the next record of each topic, as its publisher counts.
+    numbers: BTreeMap<(Life, Bytes), u64>,
     /// What ended links had lost: (all, seen).
     ended: BTreeMap<(Life, Bytes), (u64, u64)>,
     ears: BTreeMap<(ClientNo, u64), Ear>,
@@ -75,6 +77,20 @@ impl Signals {
     /// A signal is published.
     pub(in crate::sim) fn begin(&mut self, connection: ConnectionId, record: Record) {
         self.sent.push(Sent { connection, record });
+    }
+
+    /// A publisher's frame leaves with the record of this number first. How many numbers it passed
+    /// over since the last one: nobody was known to want those.
+    pub(in crate::sim) fn passed_over(
+        &mut self,
+        from: Life,
+        topic: &Bytes,
+        (sequence, count): (u64, u64),
+    ) -> u64 {
+        let next = self.numbers.entry((from, topic.clone())).or_default();
+        let passed = sequence.saturating_sub(*next);
+        *next = sequence + count;
+        passed
     }
 
     /// A frame of `count` records on its way from one node to another is lost.
