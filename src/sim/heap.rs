@@ -74,6 +74,8 @@ pub(super) enum Event {
         to: (MachineId, u64),
         topic: Bytes,
         frame: Bytes,
+        /// What was lost on this way before it was sent.
+        lost: u64,
     },
     /// A machine that froze goes on.
     Thaw { machine: MachineId, life: u64 },

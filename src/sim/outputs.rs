@@ -290,6 +290,7 @@ impl World {
             to,
             topic: topic.clone(),
             frame: frame.clone(),
+            lost: self.oracles.signals.lost_so_far(from, to, topic),
         };
         self.heap.at(arrival, event);
     }
@@ -299,8 +300,8 @@ impl World {
         &mut self,
         from: Life,
         to: Life,
-        topic: Bytes,
-        frame: Bytes,
+        (topic, frame): (Bytes, Bytes),
+        lost: u64,
     ) -> Verdict {
         let found = &self.machines[to.0];
         let (true, Some(running)) = (found.life == to.1, &found.running) else {
@@ -310,7 +311,7 @@ impl World {
             return Ok(());
         }
         self.story.hash(self.heap.now(), 12, &frame);
-        self.oracles.signals.arrived(from, to, &topic);
+        self.oracles.signals.arrived(from, to, &topic, lost);
         self.step(to.0, Input::SignalFrame { topic, frame })
     }
 

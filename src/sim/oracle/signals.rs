@@ -25,12 +25,12 @@ struct Sent {
 /// One topic on its way from one machine's life to another's.
 #[derive(Debug, Default)]
 struct Link {
-    /// A frame got through: from here on a gap can be seen.
-    heard: bool,
-    /// Lost since a frame got through last; seen only if another one does.
-    unseen: u64,
-    /// Lost between two frames that got through.
+    /// How many records never came.
+    lost: u64,
+    /// Of these, how many lay between two frames that came.
     seen: u64,
+    /// What was lost before the newest frame that came; `None` until one comes.
+    heard: Option<u64>,
 }
 
 /// A listener's subscription.
@@ -59,8 +59,6 @@ pub(in crate::sim) struct Signals {
     links: BTreeMap<(Life, Bytes), BTreeMap<Life, Link>>,
     /// The number of the next record of each topic, as its publisher counts.
     numbers: BTreeMap<(Life, Bytes), u64>,
-    /// What ended links had lost: (all, seen).
-    ended: BTreeMap<(Life, Bytes), (u64, u64)>,
     ears: BTreeMap<(ClientNo, u64), Ear>,
     /// From this number on everybody must hear everything.
     probe: Option<usize>,
@@ -96,31 +94,30 @@ impl Signals {
     /// A frame of `count` records on its way from one node to another is lost.
     pub(in crate::sim) fn lost(&mut self, from: Life, to: Life, topic: &Bytes, count: u64) {
         let links = self.links.entry((to, topic.clone())).or_default();
-        links.entry(from).or_default().unseen += count;
+        links.entry(from).or_default().lost += count;
     }
 
-    /// A frame arrived.
-    pub(in crate::sim) fn arrived(&mut self, from: Life, to: Life, topic: &Bytes) {
+    /// What was lost so far of the topic between the two: to be told when a frame sent now arrives.
+    pub(in crate::sim) fn lost_so_far(&self, from: Life, to: Life, topic: &Bytes) -> u64 {
+        let links = self.links.get(&(to, topic.clone()));
+        let link = links.and_then(|links| links.get(&from));
+        link.map_or(0, |link| link.lost)
+    }
+
+    /// A frame arrived; `lost` is what was lost before it was sent.
+    pub(in crate::sim) fn arrived(&mut self, from: Life, to: Life, topic: &Bytes, lost: u64) {
         let links = self.links.entry((to, topic.clone())).or_default();
         let link = links.entry(from).or_default();
-        if link.heard {
-            link.seen += link.unseen;
-        } else {
-            // Nobody can tell how many came before the first.
-            let ended = self.ended.entry((to, topic.clone())).or_default();
-            ended.0 += link.unseen;
-        }
-        link.unseen = 0;
-        link.heard = true;
+        // Nobody can tell how many came before the first.
+        link.seen += link.heard.map_or(0, |heard| lost - heard);
+        link.heard = Some(lost);
     }
 
     /// The machine no longer asks for the topic.
     pub(in crate::sim) fn forgotten(&mut self, to: Life, topic: &Bytes) {
-        let key = (to, topic.clone());
-        for (_, link) in self.links.remove(&key).unwrap_or_default() {
-            let ended = self.ended.entry(key.clone()).or_default();
-            ended.0 += link.seen + link.unseen;
-            ended.1 += link.seen;
+        let links = self.links.get_mut(&(to, topic.clone()));
+        for link in links.into_iter().flat_map(BTreeMap::values_mut) {
+            link.heard = None;
         }
     }
 
@@ -252,9 +249,9 @@ impl Signals {
     /// What was lost on the way to the machine: in all, and what must have been seen.
     fn losses(&self, home: Life, pattern: &Pattern) -> (u64, u64) {
         let key = (home, topic(pattern.as_str()));
-        let mut losses = self.ended.get(&key).copied().unwrap_or_default();
+        let mut losses = (0, 0);
         for link in self.links.get(&key).into_iter().flat_map(BTreeMap::values) {
-            losses.0 += link.seen + link.unseen;
+            losses.0 += link.lost;
             losses.1 += link.seen;
         }
         losses

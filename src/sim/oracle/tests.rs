@@ -453,7 +453,8 @@ fn listening() -> signals::Signals {
     let pattern = Pattern::parse("ticks.#").expect("a pattern");
     signals.opened(KEY, (1, 1), pattern);
     signals.stands(KEY);
-    signals.arrived((0, 1), (1, 1), &crate::wire::signal::topic("ticks.#"));
+    let topic = crate::wire::signal::topic("ticks.#");
+    signals.arrived((0, 1), (1, 1), &topic, 0);
     signals
 }
 
@@ -463,12 +464,12 @@ fn a_drop_without_a_gap_and_a_gap_without_a_drop_are_seen() {
     let topic = crate::wire::signal::topic("ticks.#");
     let mut signals = listening();
     signals.lost((0, 1), (1, 1), &topic, 1);
-    signals.arrived((0, 1), (1, 1), &topic);
+    signals.arrived((0, 1), (1, 1), &topic, 1);
     assert_eq!(signals.delivered(KEY, Some(0), &[signal(1)]), Ok(()));
     assert_eq!(broken_by(signals.check_all()), ORACLE);
     let mut signals = listening();
     signals.lost((0, 1), (1, 1), &topic, 1);
-    signals.arrived((0, 1), (1, 1), &topic);
+    signals.arrived((0, 1), (1, 1), &topic, 1);
     assert_eq!(signals.delivered(KEY, Some(1), &[signal(1)]), Ok(()));
     assert_eq!(signals.check_all(), Ok(()));
     let verdict = listening().delivered(KEY, Some(1), &[signal(1)]);
