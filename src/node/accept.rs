@@ -157,7 +157,11 @@ fn check_header(name: &ChannelName, channel: &Channel, publish: &Publish) -> Res
         return Err((Code::BadProducer, message));
     }
     match publish.partition {
-        Some(number) if channel.is_stored() && number >= channel.partitions => {
+        Some(number) if !channel.is_stored() => Err((
+            Code::NoPartition,
+            format!("{name} is a signal channel and has no partition {number}; leave it out"),
+        )),
+        Some(number) if number >= channel.partitions => {
             let count = channel.partitions;
             Err((
                 Code::NoPartition,

@@ -162,6 +162,10 @@ impl Node {
                 .peers
                 .get(node)
                 .filter(|peer| peer.is_up(self.now.mono))?;
+            // Nodes of different epochs may place the partition differently, and found it twice.
+            if peer.epoch != Some(self.topology.fabric.epoch) {
+                return None;
+            }
             if peer.holds.get(partition) != Some(&None) {
                 return None;
             }

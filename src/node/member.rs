@@ -37,6 +37,8 @@ pub(super) struct Member {
     pub(super) held: Vec<HeldFetch>,
     /// The term in which this replica leads, as last seen, and since when.
     pub(super) led: Option<(u64, Time)>,
+    /// No hand-over before this, after one was tried.
+    pub(super) hand_over_from: Time,
     /// Whether it was serving when last seen.
     pub(super) served: bool,
     /// The time of the newest proposed entry.
@@ -86,6 +88,7 @@ impl Member {
             waiting_bytes: 0,
             held: Vec::new(),
             led: None,
+            hand_over_from: Time(0),
             served: false,
             last_stamp,
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Node;
 use super::member::Slot;
 use super::route::Asked;
-use crate::types::limits::PREFERRED_AFTER;
+use crate::types::limits::{HAND_OVER_REST, PREFERRED_AFTER};
 use crate::types::{NodeName, Partition};
 use crate::wire::decode_peer;
 use crate::wire::peer::{Envelope, Holds, Leads, PEER_VERSION, PeerMessage, RaftMessage, State};
@@ -151,7 +151,8 @@ impl Node {
             let Some((_, since)) = member.led else {
                 continue;
             };
-            if !member.replica.is_leader() || member.replica.is_transferring() {
+            let resting = now < member.hand_over_from && !self.stopping;
+            if !member.replica.is_leader() || member.replica.is_transferring() || resting {
                 continue;
             }
             let preferred = self
@@ -172,6 +173,8 @@ impl Node {
             });
             if let Some((_, raft_id)) = ready.max() {
                 member.replica.transfer_to(raft_id);
+                // Nothing is accepted meanwhile, so one that fails is not tried again soon.
+                member.hand_over_from = now + HAND_OVER_REST;
                 self.dirty.insert(partition.clone());
             }
         }

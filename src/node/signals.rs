@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Node;
 use super::accept::Checked;
 use super::io::{ClientId, Droppable, Output};
-use crate::types::limits::SIGNAL_MEMORY;
+use crate::types::limits::{SIGNAL_MEMORY, SIGNAL_TOPICS_MAX};
 use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Time};
 use crate::wire::client::{Deliver, Publish, Reply};
 use crate::wire::peer::PEER_VERSION;
@@ -83,7 +83,14 @@ impl Node {
             self.warn("a peer subscribed to a signal topic that is no pattern".to_owned());
             return;
         };
-        if wanted {
+        let full = self.signals.wanted.len() >= SIGNAL_TOPICS_MAX
+            && !self.signals.wanted.contains_key(&pattern);
+        if wanted && full {
+            let most = SIGNAL_TOPICS_MAX;
+            self.warn(format!(
+                "peers want {most} signal patterns, the most; {pattern} is not sent"
+            ));
+        } else if wanted {
             self.signals
                 .wanted
                 .entry(pattern.clone())

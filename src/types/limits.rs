@@ -52,7 +52,7 @@ impl Default for Limits {
             uncommitted_bytes: 16 << 20,
             segment_bytes: 64 << 20,
             disk_free_min: 256 << 20,
-            producers_max: 10_000,
+            producers_max: 1_000,
             producer_window: 1_024,
         }
     }
@@ -195,6 +195,12 @@ pub const LAZY_COMMIT: Span = Span::from_secs(1);
 
 /// A leader that is not the preferred one hands over after leading undisturbed for this long.
 pub const PREFERRED_AFTER: Span = Span::from_secs(3);
+
+/// After handing over, or trying to, the same replica does not do it again for this long.
+pub const HAND_OVER_REST: Span = Span::from_secs(30);
+
+/// Signal patterns that peers want from one node, or wanted lately. Each costs a match per signal.
+pub const SIGNAL_TOPICS_MAX: usize = 10_000;
 
 /// After a fetch that found no leader, when to look again.
 pub const FETCH_RETRY: Span = Span::from_millis(100);

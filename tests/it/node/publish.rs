@@ -344,6 +344,12 @@ fn headers_that_do_not_fit() -> Vec<Refused> {
             vec![record("ticks.a", "k", "1")],
             Code::ConfirmNotOffered,
         ),
+        // [C19]
+        (
+            with(&|p| p.partition = Some(0)),
+            vec![record("ticks.a", "k", "1")],
+            Code::NoPartition,
+        ),
         // [C25]
         (with(&|p| p.count = Some(2)), good(), Code::CountMismatch),
         (with(&|p| p.crc = Some(1)), good(), Code::CrcMismatch),
