@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Act, Client, Desk, Mood, Scene};
 use crate::node::NodeView;
-use crate::sim::heap::ClientNo;
+use crate::sim::heap::{ClientNo, ConnectionId};
 use crate::sim::oracle::silence::Question;
 use crate::sim::oracle::{Oracles, Verdict, broken};
 use crate::sim::tag;
@@ -21,6 +21,9 @@ const PROBES: usize = 8;
 pub(super) struct Signaller {
     probes: usize,
     next_id: u64,
+    /// The connection on which a node answered. A signal sent on one whose node is gone reaches
+    /// nobody, and nobody says so.
+    answered: Option<ConnectionId>,
 }
 
 impl Signaller {
@@ -60,13 +63,13 @@ impl Client for Signaller {
         };
         match desk.mood {
             Mood::Storm => self.signal(desk),
-            Mood::Probe if self.probes < PROBES => {
+            Mood::Probe if self.probes < PROBES && self.answered == Some(connection) => {
                 self.probes += 1;
                 self.signal(desk);
             }
             _ => {}
         }
-        if desk.dice.chance(50) {
+        if self.answered != Some(connection) || desk.dice.chance(50) {
             self.next_id += 1;
             let id = Some(self.next_id);
             let frame = encode_request(&Request::Inspect(Inspect { id }), &[]);
@@ -84,6 +87,7 @@ impl Client for Signaller {
     fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, _: Bytes) -> Verdict {
         match reply {
             Reply::View(view) => {
+                self.answered = desk.connection;
                 if let Some(id) = view.id {
                     desk.answered(Question::Inspect(id));
                 }
