@@ -115,6 +115,17 @@ impl Counters {
         }
     }
 
+    /// Hands on what came of carrying out the node's own orders: no more than it asked for, so it
+    /// is bounded by the node, and goes whether the mailbox is full or not.
+    pub(super) fn hand_back(&self, node: &Recipient<Inputs>, inputs: Vec<Input>) {
+        if inputs.is_empty() {
+            return;
+        }
+        let waiting = self.0.waiting.get() + inputs.len() as u64;
+        self.0.waiting.set(waiting);
+        node.do_send(Inputs(inputs));
+    }
+
     /// The node has taken that many inputs out of its mailbox.
     pub(super) fn taken(&self, inputs: usize) {
         let left = self.0.waiting.get().saturating_sub(inputs as u64);

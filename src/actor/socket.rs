@@ -234,7 +234,7 @@ impl<D: Duty> Handler<Orders<D::Order>> for SocketActor<D> {
                 self.fail(&why, ctx);
             }
         }
-        self.shared.counters.hand_over(&self.shared.node, inputs);
+        self.shared.counters.hand_back(&self.shared.node, inputs);
     }
 }
 

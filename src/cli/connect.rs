@@ -113,7 +113,6 @@ pub(crate) fn failure(error: ClientError) -> Failure {
         ClientError::Refused(refusal) => Failure::user(refusal, remedy(refusal)),
         ClientError::Unreachable { .. } => unreachable(error),
         ClientError::NoAnswer(_) => Failure::user(&error, "`weft status` shows what is wrong"),
-        ClientError::Ended(_) => Failure::user(&error, "start the command again"),
         _ => Failure::internal(error),
     }
 }

@@ -133,6 +133,8 @@ fn supervise(
                 stop(nodes);
                 return Ok(ExitCode::SUCCESS);
             }
+            // Other processes may serve the same topology; they are not what this one started.
+            Ok(Event::Healthy(_)) if nodes.iter().any(|node| node.child.is_none()) => {}
             Ok(Event::Healthy(health)) => {
                 // A closed stdout stops no node.
                 let _ = welcome(&health, out);
@@ -145,7 +147,7 @@ fn supervise(
         }
         let dead = |node: &Supervised| node.child.is_none() && node.again.is_none();
         if nodes.iter().all(dead) {
-            let help = "see what the nodes said above; without --no-restart they are started again";
+            let help = "see what the nodes said above";
             return Err(Failure::user("no node is left", help));
         }
     }
@@ -224,6 +226,11 @@ impl Supervised {
     fn handle_death(&mut self, status: ExitStatus, restart: bool) {
         if !restart {
             say(&format!("node {} ended: {status}", self.name));
+            return;
+        }
+        if status.code() == Some(1) {
+            // It said why it does not start; trying again would not change that.
+            say(&format!("node {} is not started again", self.name));
             return;
         }
         if self.started.elapsed() >= STEADY {

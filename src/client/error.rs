@@ -30,9 +30,6 @@ pub enum ClientError {
     /// The node said no; what was asked for was not done.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The node ended a subscription.
-    #[error("the node ended the subscription: {0}")]
-    Ended(String),
     /// An answer did not come in time. Asking changes nothing, so it may be asked again.
     #[error("no answer within {0}")]
     NoAnswer(Span),
@@ -105,6 +102,8 @@ pub enum Cause {
     },
     /// An established connection closed.
     Closed,
+    /// The node ended a subscription, in its own words.
+    Ended(String),
     /// The node says no to any session.
     Refused(Refusal),
     /// The endpoint cannot be used at all.
@@ -149,12 +148,13 @@ impl fmt::Display for Cause {
                  node's public key with --server-key and this client's key with --identity"
             ),
             Self::ClosedAtOnce { curve: true } => f.write_str(
-                "the connection was closed during the CURVE handshake; does the endpoint speak \
-                 CURVE, and is it a client endpoint of a node?",
+                "the connection was closed during the CURVE handshake; is the server key this \
+                 node's public key, and does the endpoint speak CURVE at all?",
             ),
             Self::ClosedAtOnce { curve: false } => f.write_str(
-                "the connection was closed at once; does the endpoint demand CURVE? then name the \
-                 node's public key with --server-key and this client's key with --identity",
+                "the connection was closed before a word was said; a node that hangs, or an \
+                 endpoint that demands CURVE (then name the node's public key with --server-key \
+                 and this client's key with --identity)",
             ),
             Self::Silent { curve: true } => f.write_str(
                 "no answer to hello; a wrong server key, a host that drops packets, or no node of \
@@ -166,6 +166,7 @@ impl fmt::Display for Cause {
                  a host that drops packets, or no node of Weft there",
             ),
             Self::Closed => f.write_str("the connection closed"),
+            Self::Ended(reason) => f.write_str(reason),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Unusable(reason) => f.write_str(reason),
         }

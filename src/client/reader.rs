@@ -77,8 +77,8 @@ pub(super) struct Reader {
     window: u64,
     /// The next offset of each partition.
     positions: BTreeMap<Partition, Offset>,
-    /// The next sequence of each signal channel on this connection.
-    signals: BTreeMap<ChannelName, u64>,
+    /// The next sequence of its signals on this connection, once one was told.
+    sequence: Option<u64>,
     /// Bytes handed to the consumer and not yet taken.
     untaken: u64,
     /// Bytes taken and not yet returned to the node, and since when.
@@ -101,7 +101,7 @@ impl Reader {
             window: wanted.window_bytes.unwrap_or(WINDOW_DEFAULT),
             wanted,
             positions: BTreeMap::new(),
-            signals: BTreeMap::new(),
+            sequence: None,
             untaken: 0,
             taken: 0,
             taken_since: now,
@@ -124,14 +124,14 @@ impl Reader {
         if self.wanted.window_bytes.is_none() && node_window > 0 {
             self.window = node_window;
         }
-        if self.connected_before && !self.signals.is_empty() {
+        if self.connected_before && self.sequence.is_some() {
             self.tell(ReaderEvent::Gap {
                 channel: None,
                 missed: None,
             });
         }
         self.connected_before = true;
-        self.signals.clear();
+        self.sequence = None;
         self.taken = 0;
         self.ask(now);
     }
@@ -221,15 +221,15 @@ impl Reader {
 
     fn handle_signals(&mut self, channel: ChannelName, deliver: &Deliver, records: Bytes) {
         if let Some(sequence) = deliver.sequence {
-            let expected = self.signals.get(&channel).copied().unwrap_or(sequence);
+            let expected = self.sequence.unwrap_or(sequence);
             if sequence > expected {
+                // An empty deliver tells of a gap, and of no channel.
                 self.tell(ReaderEvent::Gap {
-                    channel: Some(channel.clone()),
+                    channel: (!channel.as_str().is_empty()).then(|| channel.clone()),
                     missed: Some(sequence - expected),
                 });
             }
-            self.signals
-                .insert(channel.clone(), sequence + deliver.count);
+            self.sequence = Some(sequence.saturating_add(deliver.count));
         }
         if deliver.count == 0 {
             return;
@@ -470,6 +470,14 @@ mod tests {
             ..Deliver::default()
         };
         reader.handle_deliver(&signal(0), Bytes::from_static(&[0]), at(1));
+        let next = |sequence| Deliver {
+            id: 1,
+            sequence: Some(sequence),
+            ..Deliver::default()
+        };
+        // What came is no gap, however often the node says what comes next.
+        reader.handle_deliver(&next(2), Bytes::new(), at(2));
+        reader.handle_deliver(&next(2), Bytes::new(), at(2));
         reader.handle_deliver(&signal(7), Bytes::from_static(&[0]), at(2));
         let gaps: Vec<_> = reader
             .take_actions()

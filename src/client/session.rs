@@ -257,10 +257,10 @@ impl Session {
             }
             Reply::Refuse(refuse) => self.handle_refuse(&refuse, now),
             Reply::End(end) => {
-                if self.readers.remove(&end.id).is_some() {
-                    let event = ReaderEvent::Ended(ClientError::Ended(end.reason));
-                    let reader = end.id;
-                    self.tell(Told::Reader { reader, event });
+                // This client did not ask for it, so the node is about to stop: the reader goes
+                // on at the next one.
+                if self.readers.contains_key(&end.id) && self.connection.is_ready() {
+                    self.leave(Cause::Ended(end.reason), now);
                 }
             }
             Reply::View(view) => {

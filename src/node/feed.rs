@@ -17,6 +17,8 @@ pub(super) struct Subscription {
     pub(super) feeds: BTreeMap<Partition, Feed>,
     /// Bytes the client still takes; one deliver may pass it.
     pub(super) window: i64,
+    /// The largest window, however much the client gives.
+    pub(super) most: i64,
     /// Bytes delivered and not returned.
     pub(super) used: u64,
     /// Whether the client named its credit: then signals respect it too.
@@ -128,7 +130,7 @@ impl Subscription {
     }
 
     fn give_back(&mut self, bytes: u64) {
-        self.window = self.window.saturating_add_unsigned(bytes);
+        self.window = self.window.saturating_add_unsigned(bytes).min(self.most);
         self.used = self.used.saturating_sub(bytes);
     }
 }
@@ -150,6 +152,7 @@ mod tests {
             channel: None,
             feeds,
             window: 100,
+            most: 1_000,
             used: 0,
             bounded: true,
             signals: false,

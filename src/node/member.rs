@@ -74,6 +74,8 @@ pub(super) struct HeldFetch {
     pub(super) offset: Offset,
     pub(super) bytes_max: u64,
     pub(super) until: Time,
+    /// And for as many ticks more.
+    pub(super) ticks: u32,
 }
 
 impl Member {

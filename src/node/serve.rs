@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::Node;
 use super::io::{Outbox, Output};
 use super::member::{HeldFetch, Member, Slot};
-use crate::types::limits::{ELECTION_TICKS, FETCH_WAIT, FETCHES_HELD_MAX, TICK};
-use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition, Span};
+use crate::types::limits::{ELECTION_TICKS, FETCH_WAIT, FETCHES_HELD_MAX};
+use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition};
 use crate::wire::Code;
 use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
 
@@ -43,7 +43,8 @@ impl Loads {
 
 /// Before a leader refuses a position beyond its end: two rounds of Raft's check for a quorum, and
 /// a little. One that still leads then did lead when it was asked, and had every committed entry.
-const BEYOND_WAIT: Span = Span((2 * ELECTION_TICKS as u64 + 2) * TICK.0);
+/// Counted in ticks, as Raft counts: a process that was frozen has missed time, and no ticks.
+const BEYOND_TICKS: u32 = 2 * ELECTION_TICKS as u32 + 2;
 
 impl Node {
     /// A reader's node asks for entries.
@@ -79,9 +80,9 @@ impl Node {
                     return;
                 }
                 let (request, bytes_max) = (fetch.request, fetch.bytes_max);
-                let until = match offset == next {
-                    true => now + FETCH_WAIT,
-                    false => now + BEYOND_WAIT,
+                let (until, ticks) = match offset == next {
+                    true => (now + FETCH_WAIT, 0),
+                    false => (now, BEYOND_TICKS),
                 };
                 let from = from.clone();
                 member.held.push(HeldFetch {
@@ -90,6 +91,7 @@ impl Node {
                     offset,
                     bytes_max,
                     until,
+                    ticks,
                 });
             }
             FetchFrom::Offset(offset) => {
@@ -171,14 +173,18 @@ impl Node {
         }
     }
 
-    /// Answers the held fetches that waited long enough.
+    /// A tick passed: answers the held fetches that waited long enough.
     pub(super) fn expire_held(&mut self) {
         let now = self.now.mono;
         for slot in self.slots.values_mut() {
             let Slot::Member(member) = slot else { continue };
             let next = member.stream.next_offset();
             let leads = member.replica.is_serving();
-            for held in member.held.extract_if(.., |held| held.until <= now) {
+            let waited = |held: &mut HeldFetch| {
+                held.ticks = held.ticks.saturating_sub(1);
+                held.until <= now && held.ticks == 0
+            };
+            for held in member.held.extract_if(.., waited) {
                 let (request, offset) = (held.request, held.offset);
                 let answer = match offset > next {
                     false => fetched(request, Vec::new(), next),

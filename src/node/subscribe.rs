@@ -112,12 +112,15 @@ impl Node {
             return Err((Code::BadPosition, message));
         }
         self.check_positions(ask)?;
-        let window = ask.credit.unwrap_or(limits.subscription_window_bytes);
+        // What is sent and not returned waits in memory: no window is larger than the node's.
+        let most = limits.subscription_window_bytes;
+        let window = ask.credit.map_or(most, |credit| credit.min(most));
         Ok(Subscription {
             pattern,
             channel: ask.channel.clone(),
             feeds,
             window: i64::try_from(window).unwrap_or(i64::MAX),
+            most: i64::try_from(most).unwrap_or(i64::MAX),
             used: 0,
             bounded: ask.credit.is_some(),
             signals,

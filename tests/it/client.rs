@@ -13,7 +13,7 @@ use weft::topology::PublicKey;
 use weft::types::{Record, Span};
 use weft::wire::Code;
 use weft::wire::client::{
-    ConfirmLevel, Deliver, From, NodeEndpoints, Ping, Refuse, Reply, Request, Subscribe,
+    ConfirmLevel, Deliver, End, From, NodeEndpoints, Ping, Refuse, Reply, Request, Subscribe,
 };
 use weft::wire::records::{RawRecords, encode_record};
 
@@ -266,6 +266,27 @@ fn what_a_client_does_not_know_is_passed_over() {
     node.reply(&Reply::Ping(Ping {}));
     node.confirm(&publish, &[(0, 0, 7, 1)]);
     assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
+#[test]
+fn a_reader_leaves_a_stopping_node_and_goes_on_at_the_next() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    let client = connect(&mut a, &[&b]);
+    let (mut subscription, request) = subscribe(&client, &mut a, Start::Start);
+    a.deliver(request.id, 10, &["10", "11"]);
+    assert_eq!(body(&mut subscription), "10");
+    let reason = "a stops".to_owned();
+    a.reply(&Reply::End(End {
+        id: request.id,
+        reason,
+    }));
+    let again = b.next_subscribe();
+    assert_eq!(again.offsets, [("orders/3".to_owned(), 12)].into());
+    b.deliver(again.id, 12, &["12"]);
+    assert_eq!(body(&mut subscription), "11");
+    assert_eq!(body(&mut subscription), "12");
 }
 
 #[test]

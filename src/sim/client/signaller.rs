@@ -21,8 +21,8 @@ const PROBES: usize = 8;
 pub(super) struct Signaller {
     probes: usize,
     next_id: u64,
-    /// The connection on which a node answered. A signal sent on one whose node is gone reaches
-    /// nobody, and nobody says so.
+    /// The connection on which a node answered after the heal. A signal sent on one whose node is
+    /// gone reaches nobody, and nobody says so.
     answered: Option<ConnectionId>,
 }
 
@@ -69,7 +69,8 @@ impl Client for Signaller {
             }
             _ => {}
         }
-        if self.answered != Some(connection) || desk.dice.chance(50) {
+        let unproven = desk.mood == Mood::Probe && self.answered != Some(connection);
+        if unproven || desk.dice.chance(50) {
             self.next_id += 1;
             let id = Some(self.next_id);
             let frame = encode_request(&Request::Inspect(Inspect { id }), &[]);
@@ -87,7 +88,9 @@ impl Client for Signaller {
     fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, _: Bytes) -> Verdict {
         match reply {
             Reply::View(view) => {
-                self.answered = desk.connection;
+                if desk.mood == Mood::Probe {
+                    self.answered = desk.connection;
+                }
                 if let Some(id) = view.id {
                     desk.answered(Question::Inspect(id));
                 }

@@ -311,6 +311,40 @@ fn a_reader_that_acks_one_by_one_is_not_sent_everything_each_time() {
     assert!(sent < 60 * entry, "{sent} bytes to read {entry}");
 }
 
+// [C37] promise 5: whatever credit a client gives, no more than the node's window is out.
+#[test]
+fn boundless_credit_is_the_nodes_window() {
+    let mut fabric = Fabric::ready();
+    let writer = fabric.client("a", "writer");
+    let body = "x".repeat(100_000);
+    for _ in 0..8 {
+        let publish = Publish {
+            id: Some(1),
+            ..Publish::default()
+        };
+        fabric.publish(&writer, publish, &[record("audit.x", "k", &body)]);
+        assert_eq!(confirms(&fabric.answer(&writer)).len(), 1);
+    }
+    let reader = fabric.client("b", "greedy");
+    let window = Subscribe {
+        credit: Some(1 << 40),
+        ..subscribe("audit.#", From::Start)
+    };
+    fabric.subscribe(&reader, window);
+    let most = fabric.topology.limits.subscription_window_bytes as usize;
+    for _ in 0..3 {
+        for _ in 0..50 {
+            fabric.tick();
+        }
+        let messages = fabric.inbox(&reader);
+        let out: usize = messages.iter().map(|message| message.records.len()).sum();
+        assert!((100_000..=most).contains(&out), "{out} bytes of {most}");
+        // All of it is returned, and far more than was sent.
+        let bytes = u64::MAX;
+        fabric.send(&reader, &Request::Credit(Credit { id: 7, bytes }), &[]);
+    }
+}
+
 #[test]
 fn a_record_larger_than_the_window_goes_alone() {
     let mut fabric = Fabric::ready();
