@@ -162,7 +162,7 @@ fn check_addresses(node: &NodeDraft, problems: &mut Problems) {
 fn check_secrets(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
     let (public, secret) = (node.public_key.is_some(), node.secret_key_file.is_some());
     let missing = match (public, secret) {
-        (true, true) => return,
+        (true, true) => return check_open(node, problems),
         (false, false) => "`public_key` and `secret_key_file`",
         (false, true) => "`public_key`",
         (true, false) => "`secret_key_file`",
@@ -208,6 +208,24 @@ fn check_secrets(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
             format!("{} has no {missing}", node.label()),
             "one half of a key pair is of no use",
             remedy,
+        );
+    }
+}
+
+/// Keys that nobody is asked for: who wrote them may think that they are.
+fn check_open(node: &NodeDraft, problems: &mut Problems) {
+    let open =
+        |socket: &Socket| !socket.curve() && socket.bind.value.to_string().starts_with("tcp");
+    for (_, socket) in node.sockets().filter(|(_, socket)| open(socket)) {
+        problems.warning(
+            &socket.bind.span,
+            format!(
+                "{} has keys, and {} is open",
+                node.label(),
+                socket.bind.value
+            ),
+            "loopback speaks no CURVE: whoever is on this host may connect, with any key or none",
+            "bind another address to have keys checked, or leave the keys out",
         );
     }
 }

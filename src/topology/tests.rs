@@ -259,7 +259,14 @@ fn an_endpoint_is_used_once() {
     let line = line_of(&wild, "peers = \"tcp://*:7102\"", 1);
     check(
         &wild,
-        &[(line, 'E', "tcp://*:7102 covers tcp://127.0.0.1:7102")],
+        &[
+            (
+                line - 1,
+                'W',
+                "node beta has keys, and tcp://127.0.0.1:7102 is open",
+            ),
+            (line, 'E', "tcp://*:7102 covers tcp://127.0.0.1:7102"),
+        ],
     );
 }
 
@@ -572,4 +579,17 @@ fn a_plan_names_every_socket() {
             .all(|own| own.leader == own.replicas[0])
     );
     assert_eq!(topology.node_plan(&NodeName::from("delta")), None);
+}
+
+#[test]
+fn keys_that_nobody_is_asked_for_are_warned_of() {
+    let keys = format!("name = \"a\"\npublic_key = \"{KEY}\"\nsecret_key_file = \"a.secret\"");
+    check(
+        &with(4, &keys),
+        &[
+            (7, 'W', "node a has keys, and tcp://127.0.0.1:7101 is open"),
+            (8, 'W', "node a has keys, and tcp://127.0.0.1:7102 is open"),
+            (9, 'W', "node a has keys, and tcp://127.0.0.1:7103 is open"),
+        ],
+    );
 }
