@@ -184,8 +184,8 @@ impl Node {
             }
             Slot::Stranger(_) => problems.push(format!(
                 "{partition} was founded with another data folder of this node; this one ({}) has \
-                 no vote in it and holds nothing: give the old folder back, or wait until it is \
-                 replaced",
+                 no vote in it and holds nothing: give the old folder back (a replica cannot be \
+                 filled anew yet; the others serve without it)",
                 self.incarnation
             )),
             Slot::Member(member) => {

@@ -68,8 +68,8 @@ pub enum StoreError {
     },
     /// The identity file is not what this program writes.
     #[error(
-        "{file} cannot be read: {reason}; restore it from a copy, or move the whole folder \
-         aside and replace this replica"
+        "{file} cannot be read: {reason}; restore it from a copy (a replica cannot be filled \
+         anew yet; the others serve without it)"
     )]
     BadIdentity {
         /// The identity file.
@@ -80,7 +80,7 @@ pub enum StoreError {
     /// There are commits, but nothing says whose.
     #[error(
         "{folder} holds commits ({segment}) but no file `identity`; restore that file from a \
-         copy, or move the whole folder aside and replace this replica"
+         copy (a replica cannot be filled anew yet; the others serve without it)"
     )]
     MissingIdentity {
         /// The folder.
@@ -90,8 +90,8 @@ pub enum StoreError {
     },
     /// A segment that must be there is not.
     #[error(
-        "{file} is missing, and with it what this node has promised; restore it from a copy, \
-         or move the whole folder aside and replace this replica"
+        "{file} is missing, and with it what this node has promised; restore it from a copy \
+         (a replica cannot be filled anew yet; the others serve without it)"
     )]
     MissingSegment {
         /// The file.
@@ -99,8 +99,8 @@ pub enum StoreError {
     },
     /// Bytes that were synced once no longer read as they were written.
     #[error(
-        "{file} is damaged at byte {position}: {reason}; restore the file from a copy, or move \
-         the whole folder aside and replace this replica"
+        "{file} is damaged at byte {position}: {reason}; restore the file from a copy (a \
+         replica cannot be filled anew yet; the others serve without it)"
     )]
     Damaged {
         /// The file.
