@@ -60,8 +60,10 @@ pub(in crate::sim) struct Signals {
     /// The number of the next record of each topic, as its publisher counts.
     numbers: BTreeMap<(Life, Bytes), u64>,
     ears: BTreeMap<(ClientNo, u64), Ear>,
-    /// From this number on everybody must hear everything.
+    /// From this number on everybody who stood then must hear everything. Who lost its connection
+    /// since, late, subscribes anew and is owed nothing of what was sent meanwhile.
     probe: Option<usize>,
+    stood: BTreeSet<(ClientNo, u64)>,
 }
 
 const ORACLE: &str = "every dropped signal is seen as a gap";
@@ -216,11 +218,16 @@ impl Signals {
     /// From now on nothing may be dropped.
     pub(in crate::sim) fn probe(&mut self) {
         self.probe = Some(self.sent.len());
+        let standing = self
+            .ears
+            .iter()
+            .filter(|(_, ear)| ear.seen_before.is_some());
+        self.stood = standing.map(|(key, _)| *key).collect();
     }
 
     /// A signal since the probe that the subscription wants and has not heard.
     pub(in crate::sim) fn lacks(&self, key: (ClientNo, u64)) -> Option<String> {
-        let ear = self.ears.get(&key)?;
+        let ear = self.ears.get(&key).filter(|_| self.stood.contains(&key))?;
         let number = (self.probe?..self.sent.len()).find(|number| {
             ear.pattern.matches(&self.sent[*number].record.subject) && !ear.heard.contains(number)
         })?;
