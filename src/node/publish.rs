@@ -176,7 +176,6 @@ impl Node {
             crc: part.crc,
             producer: open.producer.clone(),
             after: open.after,
-            confirm: true,
             records: part.records.clone(),
         };
         self.mail.post(&leader, PeerMessage::Forward(forward));

@@ -153,8 +153,6 @@ pub struct Forward {
     pub producer: Option<(Bytes, u64)>,
     /// Accept only after this sequence of the producer.
     pub after: Option<u64>,
-    /// Whether an `Outcome` is wanted once it is committed, or only if it is refused.
-    pub confirm: bool,
     /// The encoded records.
     pub records: Bytes,
 }

@@ -110,8 +110,7 @@ impl Client for Signaller {
         }
     }
 
-    fn lacks(&self, me: ClientNo, _: &Scene, _: &Oracles) -> Option<String> {
-        let _ = me;
+    fn lacks(&self, _: ClientNo, _: &Scene, _: &Oracles) -> Option<String> {
         None
     }
 }

@@ -350,10 +350,9 @@ fn batch() -> BoxedStrategy<PeerMessage> {
         (number(), text(), any::<u32>(), any::<u32>(), any::<u32>()),
         option::of((blob(70), number())),
         option::of(number()),
-        any::<bool>(),
         blob(3_000),
     );
-    let forward = forward.prop_map(|(names, producer, after, confirm, records)| {
+    let forward = forward.prop_map(|(names, producer, after, records)| {
         let (request, channel, partition, count, crc) = names;
         PeerMessage::Forward(peer::Forward {
             request,
@@ -363,7 +362,6 @@ fn batch() -> BoxedStrategy<PeerMessage> {
             crc,
             producer,
             after,
-            confirm,
             records,
         })
     });
