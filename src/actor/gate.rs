@@ -5,13 +5,14 @@
 //! process. A refused connection learns nothing but that it is refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::error::StartError;
 use super::fatal;
 use super::keys::{AllowList, CLIENTS, Key, KeyPair, PEERS};
+use super::monitor;
 use super::refusals::Refusals;
 use crate::types::NodeName;
 
@@ -110,24 +111,18 @@ impl Gate {
         public: &Key,
         secret: &Key,
     ) -> Result<Verdict, StartError> {
-        let events = zmq::SocketEvent::HANDSHAKE_SUCCEEDED as i32
-            | zmq::SocketEvent::HANDSHAKE_FAILED_AUTH as i32
-            | zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL as i32
-            | zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL as i32;
-        // libzmq lets go of a monitor's name a little after its socket.
-        static MONITORS: AtomicU64 = AtomicU64::new(0);
-        let name = MONITORS.fetch_add(1, Ordering::Relaxed);
-        let name = format!("inproc://weft.gate.{name}");
+        let events = [
+            zmq::SocketEvent::HANDSHAKE_SUCCEEDED,
+            zmq::SocketEvent::HANDSHAKE_FAILED_AUTH,
+            zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL,
+            zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL,
+        ];
         let probe = || -> zmq::Result<Verdict> {
             let server = self.context.socket(zmq::ROUTER)?;
             server.set_linger(0)?;
             server.set_curve_server(true)?;
             server.set_curve_secretkey(&keys.secret)?;
             server.set_zap_domain(domain)?;
-            server.monitor(&name, events)?;
-            let monitor = self.context.socket(zmq::PAIR)?;
-            monitor.set_rcvtimeo(HANDSHAKE_MAX.as_millis() as i32)?;
-            monitor.connect(&name)?;
             server.bind("tcp://127.0.0.1:*")?;
             let endpoint = server
                 .get_last_endpoint()?
@@ -137,9 +132,15 @@ impl Gate {
             client.set_curve_serverkey(&keys.public)?;
             client.set_curve_publickey(public)?;
             client.set_curve_secretkey(secret)?;
-            client.connect(&endpoint)?;
-            let event = monitor.recv_msg(0)?;
-            Ok(Verdict::of(&event))
+            let reader = monitor::watch(&self.context, &server, &events)?;
+            let verdict = || -> zmq::Result<Verdict> {
+                reader.set_rcvtimeo(HANDSHAKE_MAX.as_millis() as i32)?;
+                client.connect(&endpoint)?;
+                Ok(Verdict::of(&reader.recv_msg(0)?))
+            };
+            let verdict = verdict();
+            monitor::mute(&server);
+            verdict
         };
         probe().map_err(|why| StartError::Gate {
             why: format!("a handshake on loopback in domain {domain} failed: {why}"),

@@ -12,6 +12,7 @@ mod fatal;
 mod gate;
 mod keys;
 mod messages;
+mod monitor;
 mod node;
 mod process;
 mod refusals;

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::error::StartError;
 use super::messages::{Counters, Event, Fail, Flush, Inputs, Orders};
+use super::monitor;
 use super::refusals::Refusals;
 use super::sockets::{Made, Sockets};
 use crate::node::Input;
@@ -109,7 +110,7 @@ impl<D: Duty> SocketActor<D> {
     }
 
     fn go_live(&mut self, made: Made, ctx: &mut Context<Self>) {
-        let live = match Live::new(made, D::READS) {
+        let live = match Live::new(made, D::READS, &self.shared.sockets) {
             Ok(live) => Rc::new(live),
             Err(why) => return self.try_again(&why, ctx),
         };
@@ -253,16 +254,34 @@ impl<D: Duty> Handler<Fail> for SocketActor<D> {
 }
 
 impl Live {
-    fn new(made: Made, reads: bool) -> std::io::Result<Self> {
-        let socket = match reads {
-            true => Watched::new(made.socket)?,
-            false => Watched::No(made.socket),
-        };
-        Ok(Self {
-            socket,
-            monitor: made.monitor.map(Watched::new).transpose()?,
+    fn new(made: Made, reads: bool, sockets: &Sockets) -> std::io::Result<Self> {
+        let mut live = Self {
+            socket: match reads {
+                true => Watched::new(made.socket)?,
+                false => Watched::No(made.socket),
+            },
+            monitor: None,
             curve: made.curve,
-        })
+        };
+        if live.curve {
+            let reader = sockets.watch(live.socket.zmq())?;
+            match Watched::new(reader) {
+                Ok(reader) => live.monitor = Some(reader),
+                Err(failure) => {
+                    monitor::mute(live.socket.zmq());
+                    return Err(failure.into());
+                }
+            }
+        }
+        Ok(live)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if self.monitor.is_some() {
+            monitor::mute(self.socket.zmq());
+        }
     }
 }
 
@@ -272,8 +291,8 @@ impl Watched {
         reason = "its successor asks for unsafe code and a descriptor that stays open as long as \
                   its owner; a zmq::Socket's does, and the AsyncFd owns the socket"
     )]
-    fn new(socket: zmq::Socket) -> std::io::Result<Self> {
-        AsyncFd::with_interest(socket, Interest::READABLE).map(Self::Yes)
+    fn new(socket: zmq::Socket) -> Result<Self, AsyncFdRegisterError<zmq::Socket>> {
+        AsyncFd::try_with_interest(socket, Interest::READABLE).map(Self::Yes)
     }
 
     fn zmq(&self) -> &zmq::Socket {

@@ -1,7 +1,6 @@
 //! How each of a node's sockets is made: its kind, options, keys, and what it binds or connects.
 //! Used at the start, and again whenever a socket failed.
 
-use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 
 use super::error::StartError;
 use super::keys::{self, CLIENTS, KeyPair, PEERS};
+use super::monitor;
 use crate::node::Lane;
 use crate::topology::{Endpoint, Node, Topology};
 use crate::types::limits::{
@@ -30,16 +30,12 @@ pub(super) struct Sockets {
     topology: Arc<Topology>,
     node: Node,
     keys: Option<KeyPair>,
-    /// How many monitors there were.
-    monitors: Cell<u64>,
 }
 
 /// A socket as made, and whether its other end proves a key.
 pub(super) struct Made {
     pub(super) socket: zmq::Socket,
     pub(super) curve: bool,
-    /// Hears of failed handshakes; only sockets that bind with CURVE have one.
-    pub(super) monitor: Option<zmq::Socket>,
 }
 
 impl Sockets {
@@ -54,7 +50,6 @@ impl Sockets {
             topology,
             node,
             keys,
-            monitors: Cell::new(0),
         }
     }
 
@@ -115,7 +110,7 @@ impl Sockets {
             socket.set_rcvhwm(1)
         })?;
         self.connect(&socket, remote, &remote.peers, what)?;
-        Ok(unmonitored(socket))
+        Ok(connecting(socket))
     }
 
     /// The SUB connected to every peer's signals.
@@ -128,7 +123,7 @@ impl Sockets {
         for peer in self.others() {
             self.connect(&socket, peer, &peer.signals, what)?;
         }
-        Ok(unmonitored(socket))
+        Ok(connecting(socket))
     }
 
     fn bound(
@@ -148,16 +143,14 @@ impl Sockets {
             }
             Ok(())
         })?;
-        let mut monitor = None;
         if endpoint.curve {
             let keys = self.own_keys(|| format!("its endpoint {} speaks CURVE", endpoint.bind))?;
-            let secure = || -> zmq::Result<zmq::Socket> {
+            let secure = || -> zmq::Result<()> {
                 socket.set_curve_server(true)?;
                 socket.set_curve_secretkey(&keys.secret)?;
-                socket.set_zap_domain(domain)?;
-                self.monitor(&socket)
+                socket.set_zap_domain(domain)
             };
-            monitor = Some(secure().map_err(|why| StartError::Socket { what: name(), why })?);
+            secure().map_err(|why| StartError::Socket { what: name(), why })?;
         }
         check_free(what, &endpoint.bind)?;
         socket.bind(&endpoint.bind).map_err(|why| match why {
@@ -167,25 +160,16 @@ impl Sockets {
         Ok(Made {
             socket,
             curve: endpoint.curve,
-            monitor,
         })
     }
 
-    /// Hears of handshakes that ended before the gate was asked. No mark: libzmq's own thread would
-    /// wait where the mark is reached.
-    fn monitor(&self, socket: &zmq::Socket) -> zmq::Result<zmq::Socket> {
-        let events = zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL as i32
-            | zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL as i32;
-        // Of a socket made anew, the monitor before it may not be gone yet.
-        let life = self.monitors.get();
-        self.monitors.set(life + 1);
-        let address = format!("inproc://weft.monitor.{life}");
-        socket.monitor(&address, events)?;
-        let monitor = self.context.socket(zmq::PAIR)?;
-        monitor.set_linger(0)?;
-        monitor.set_rcvhwm(0)?;
-        monitor.connect(&address)?;
-        Ok(monitor)
+    /// A reader of the handshakes with `socket` that end before the gate is asked.
+    pub(super) fn watch(&self, socket: &zmq::Socket) -> zmq::Result<zmq::Socket> {
+        let events = [
+            zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL,
+            zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL,
+        ];
+        monitor::watch(&self.context, socket, &events)
     }
 
     fn made(
@@ -308,11 +292,10 @@ fn unusable(what: &'static str, bind: &str, why: impl ToString) -> StartError {
     }
 }
 
-fn unmonitored(socket: zmq::Socket) -> Made {
+fn connecting(socket: zmq::Socket) -> Made {
     Made {
         socket,
         curve: false,
-        monitor: None,
     }
 }
 

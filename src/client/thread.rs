@@ -90,6 +90,17 @@ struct Driver {
 struct Transport {
     dealer: zmq::Socket,
     monitor: zmq::Socket,
+    /// Where the monitor moves to when this ends; see `drop`.
+    silence: String,
+}
+
+impl Drop for Transport {
+    /// libzmq reports to a monitor whose other end is gone as to one that will read: its one thread
+    /// waits for ever, and no socket of the context is served again. So the reports end first. It
+    /// knows no other way than a new monitor, of no events.
+    fn drop(&mut self) {
+        let _ = self.dealer.monitor(&self.silence, 0);
+    }
 }
 
 impl Driver {
@@ -236,12 +247,16 @@ impl Driver {
         self.sockets_made += 1;
         let watch = format!("inproc://monitor-{}", self.sockets_made);
         let dealer = self.dealer(address)?;
-        dealer.monitor(&watch, zmq::SocketEvent::ALL as i32)?;
-        let monitor = self.context.socket(zmq::PAIR)?;
-        monitor.set_linger(0)?;
-        monitor.connect(&watch)?;
-        dealer.connect(&address.endpoint)?;
-        self.transport = Some(Transport { dealer, monitor });
+        let transport = Transport {
+            dealer,
+            monitor: self.context.socket(zmq::PAIR)?,
+            silence: format!("inproc://silence-{}", self.sockets_made),
+        };
+        transport.monitor.set_linger(0)?;
+        transport.dealer.monitor(&watch, events())?;
+        transport.monitor.connect(&watch)?;
+        transport.dealer.connect(&address.endpoint)?;
+        self.transport = Some(transport);
         Ok(())
     }
 
@@ -318,7 +333,21 @@ impl Driver {
     }
 }
 
-/// What a monitor's event means for the connection; most mean nothing.
+/// What a monitor is to report.
+fn events() -> i32 {
+    use zmq::SocketEvent as Event;
+    [
+        Event::CONNECT_RETRIED,
+        Event::DISCONNECTED,
+        Event::HANDSHAKE_FAILED_AUTH,
+        Event::HANDSHAKE_FAILED_PROTOCOL,
+        Event::HANDSHAKE_FAILED_NO_DETAIL,
+    ]
+    .into_iter()
+    .fold(0, |mask, event| mask | event as i32)
+}
+
+/// What a monitor's event means for the connection.
 fn transport_event(frame: &[u8]) -> Option<TransportEvent> {
     use zmq::SocketEvent as Event;
     let number = u16::from_ne_bytes(frame.get(..2)?.try_into().ok()?);

@@ -48,6 +48,15 @@ impl Played {
         Address::open(self.endpoint.clone())
     }
 
+    /// As another node's `welcome` names it.
+    pub(super) fn named(&self) -> NodeEndpoints {
+        NodeEndpoints {
+            name: self.name.to_owned(),
+            endpoints: vec![self.endpoint.clone()],
+            public_key: None,
+        }
+    }
+
     /// The next request; a `hello` is answered and counts as none.
     pub(super) fn next(&mut self) -> Message<Request> {
         loop {
