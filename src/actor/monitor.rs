@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A reader for `events` of `socket`. No mark: libzmq's thread would wait where the mark is reached.
+/// A reader for `events` of `socket`. It has no high-water mark: libzmq's thread would wait there.
 pub(super) fn watch(
     context: &zmq::Context,
     socket: &zmq::Socket,

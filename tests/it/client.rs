@@ -211,8 +211,8 @@ fn a_lost_node_means_the_same_sequence_at_the_next_one() {
     assert_eq!(stored(&mut outcomes), "orders/0/7");
 }
 
-/// libzmq goes deaf for good if a socket's monitor loses its reader at the wrong moment. Without the
-/// order in which the client drops them, one loss in some thousands on a busy machine is enough.
+/// libzmq goes deaf for good if a socket's monitor loses its reader at the wrong moment. Without
+/// the order in which the client drops them, one loss in some thousands is enough.
 #[test]
 fn a_client_outlives_the_loss_of_many_nodes() {
     let context = zmq::Context::new();

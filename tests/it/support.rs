@@ -1,12 +1,11 @@
 //! What tests with real processes share: topologies on free ports, `weft node` children that end
 //! with the test, a client by hand, and the one way to wait: for a condition, with a deadline.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -43,13 +42,18 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A port of loopback that nobody listens on, and that no other test of this process was given.
+/// From below the range that the system gives to outgoing connections (32768 and up on Linux), so
+/// that none of those takes it while its node is down.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const PORTS: u32 = 20_000;
     wait_for("a free port", || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("its address").port();
-        let mut given = GIVEN.lock().expect("no test panics in here");
-        given.insert(port).then_some(port)
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        // Processes that run beside each other begin apart.
+        let port = FIRST + std::process::id().wrapping_mul(977).wrapping_add(given) % PORTS;
+        let port = u16::try_from(port).expect("below 32,000");
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
     })
 }
 
