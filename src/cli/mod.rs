@@ -4,7 +4,9 @@
 //! all is well, 1 if something is not healthy or the user can mend it, 2 if Weft itself failed.
 
 mod check;
+mod children;
 mod connect;
+mod drill;
 mod failure;
 mod health;
 mod keys;
@@ -51,6 +53,8 @@ enum Command {
     Plan(plan::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),
+    /// Kill leaders and cut links of a real fabric under load, and account for every record
+    Drill(drill::Args),
     /// Run the fabric in a simulated world where everything goes wrong, and watch its promises
     Simulate(simulate::Args),
     /// Make keys for nodes and clients
@@ -75,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Node(args) => node::run(args),
+        Command::Drill(args) => drill::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Keys(args) => keys::run(args),
     };

@@ -1,35 +1,21 @@
 //! `weft up`: a whole fabric on this machine, one child process per node, watched and restarted.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus, Stdio};
+use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
+use std::time::Duration;
 
 use super::Failure;
+use super::children::{Launch, Supervised, absolute, say, stop, write_quickstart};
 use super::connect::on_interrupt;
 use super::health::Health;
-use super::options::{QUICKSTART, Target, read_topology};
+use super::options::{Target, read_topology};
 use crate::topology::{Node, Topology};
 
 /// How often children are looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// The pause before a dead node is started again; it doubles up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-
-/// A node that cannot start is tried this often at least.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// A node that ran this long has earned the short pause again.
-const STEADY: Duration = Duration::from_secs(10);
-
-/// A node stops within 5 s of being asked; then it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `weft up`
 #[derive(Debug, clap::Args)]
@@ -53,26 +39,6 @@ enum Event {
     Healthy(Health),
 }
 
-/// One node and the process that runs it.
-struct Supervised {
-    name: String,
-    endpoint: String,
-    command: Launch,
-    child: Option<Child>,
-    started: Instant,
-    /// When to start it again.
-    again: Option<Instant>,
-    pause: Duration,
-}
-
-/// How to start a node.
-struct Launch {
-    program: PathBuf,
-    file: PathBuf,
-    node: String,
-    data: Option<PathBuf>,
-}
-
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let topology = read_topology(args.file.as_deref())?;
     let program = std::env::current_exe()
@@ -87,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         file: file.clone(),
         node: node.name.to_string(),
         data: (args.data.is_some() || node.data.is_none()).then(|| root.join(node.name.as_str())),
+        log: None,
     };
     let mut nodes: Vec<Supervised> = topology
         .nodes
@@ -134,7 +101,7 @@ fn supervise(
                 return Ok(ExitCode::SUCCESS);
             }
             // Other processes may serve the same topology; they are not what this one started.
-            Ok(Event::Healthy(_)) if nodes.iter().any(|node| node.child.is_none()) => {}
+            Ok(Event::Healthy(_)) if nodes.iter().any(|node| !node.is_running()) => {}
             Ok(Event::Healthy(health)) => {
                 // A closed stdout stops no node.
                 let _ = welcome(&health, out);
@@ -145,152 +112,11 @@ fn supervise(
         for node in nodes.iter_mut() {
             node.look_after(restart)?;
         }
-        let dead = |node: &Supervised| node.child.is_none() && node.again.is_none();
-        if nodes.iter().all(dead) {
+        if nodes.iter().all(Supervised::is_dead) {
             let help = "see what the nodes said above";
             return Err(Failure::user("no node is left", help));
         }
     }
-}
-
-/// Asks all children to stop, waits, and kills those that do not.
-fn stop(nodes: &mut [Supervised]) {
-    for node in nodes.iter() {
-        node.signal(Signal::TERM);
-    }
-    let deadline = Instant::now() + STOP_TIMEOUT;
-    for node in nodes.iter_mut() {
-        let Some(child) = &mut node.child else {
-            continue;
-        };
-        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(10));
-        }
-        if matches!(child.try_wait(), Ok(None)) {
-            say(&format!(
-                "node {} did not stop in time and is killed",
-                node.name
-            ));
-            // It may end by itself just now; either way it is waited for.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Supervised {
-    fn new(node: &Node, command: Launch) -> Self {
-        let endpoint = node.clients.first().map(|own| own.advertise.clone());
-        Self {
-            name: node.name.to_string(),
-            endpoint: endpoint.unwrap_or_default(),
-            command,
-            child: None,
-            started: Instant::now(),
-            again: None,
-            pause: PAUSE_MIN,
-        }
-    }
-
-    /// Starts the process; its stderr comes out under the node's name.
-    fn start(&mut self) -> Result<u32, Failure> {
-        let mut child = self.command.spawn().map_err(|error| {
-            let program = self.command.program.display();
-            Failure::internal(format!("cannot start {program}: {error}"))
-        })?;
-        if let Some(stderr) = child.stderr.take() {
-            forward(self.name.clone(), stderr);
-        }
-        let pid = child.id();
-        self.child = Some(child);
-        self.started = Instant::now();
-        self.again = None;
-        Ok(pid)
-    }
-
-    /// Notices its death, and starts it again when it is time.
-    fn look_after(&mut self, restart: bool) -> Result<(), Failure> {
-        if let Some(child) = &mut self.child
-            && let Ok(Some(status)) = child.try_wait()
-        {
-            self.child = None;
-            self.handle_death(status, restart);
-        }
-        if self.again.is_some_and(|at| at <= Instant::now()) {
-            let pid = self.start()?;
-            say(&format!("node {} is started again, pid {pid}", self.name));
-        }
-        Ok(())
-    }
-
-    fn handle_death(&mut self, status: ExitStatus, restart: bool) {
-        if !restart {
-            say(&format!("node {} ended: {status}", self.name));
-            return;
-        }
-        if status.code() == Some(1) {
-            // It said why it does not start; trying again would not change that.
-            say(&format!("node {} is not started again", self.name));
-            return;
-        }
-        if self.started.elapsed() >= STEADY {
-            self.pause = PAUSE_MIN;
-        }
-        let pause = self.pause;
-        self.again = Some(Instant::now() + pause);
-        self.pause = (pause * 2).min(PAUSE_MAX);
-        let ms = pause.as_millis();
-        say(&format!(
-            "node {} ended: {status}; it is started again in {ms} ms",
-            self.name
-        ));
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().and_then(|child| {
-            let pid = i32::try_from(child.id()).ok()?;
-            Pid::from_raw(pid)
-        });
-        if let Some(pid) = pid {
-            // The child is not waited for yet, so the pid is still its own, alive or dead.
-            let _ = kill_process(pid, signal);
-        }
-    }
-}
-
-impl Launch {
-    /// The child holds the reading end of a pipe that closes with this process, however it ends.
-    fn spawn(&self) -> io::Result<Child> {
-        let mut command = Command::new(&self.program);
-        command.arg("node").arg("--exit-with-parent");
-        if let Some(data) = &self.data {
-            command.arg("--data").arg(data);
-        }
-        command
-            .arg(&self.file)
-            .arg(&self.node)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-    }
-}
-
-/// Copies a child's stderr to ours, each line under the node's name.
-fn forward(name: String, stderr: ChildStderr) {
-    thread::spawn(move || {
-        for line in BufReader::new(stderr).split(b'\n') {
-            let Ok(line) = line else {
-                return;
-            };
-            say(&format!("{name} | {}", String::from_utf8_lossy(&line)));
-        }
-    });
-}
-
-/// To stderr, whether anybody still reads it or not: a closed terminal stops no node.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Tells when all is healthy for the first time.
@@ -371,24 +197,6 @@ fn quoted(text: &str) -> String {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', r"'\''")),
     }
-}
-
-/// Children read files: the built-in topology becomes one.
-fn write_quickstart(root: &Path) -> Result<PathBuf, Failure> {
-    let file = root.join("quickstart.toml");
-    let written = fs::create_dir_all(root).and_then(|()| fs::write(&file, QUICKSTART));
-    written.map_err(|error| {
-        let what = format!("{} cannot be written: {error}", file.display());
-        Failure::user(what, "name a folder of yours with --data DIR")
-    })?;
-    Ok(file)
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| {
-        let what = format!("{} is no path: {error}", path.display());
-        Failure::user(what, "name another one")
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod crash;
+mod drill;
 mod fabric;
 mod interop;
 mod interposed;

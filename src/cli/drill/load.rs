@@ -1,0 +1,222 @@
+//! The load of a drill: numbered producers, readers that see all of it live, and one that reads
+//! everything when it is over.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::account::{Account, Fate, Fault, Log, Number};
+use crate::client::{
+    Address, Client, ClientError, ConnectOptions, Item, Level, Outcomes, PublisherOptions, Start,
+    Subscription, Wanted,
+};
+use crate::topology::Topology;
+use crate::types::{ChannelName, Offset, Partition, Record, Span};
+
+/// How often a producer catches up with its rate.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Records read of one channel before the others have their turn.
+const ITEMS_PER_TURN: usize = 1_000;
+
+/// How long a reader that has something left to read may see nothing of it.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// A stored channel under load.
+#[derive(Debug, Clone)]
+pub(super) struct Loaded {
+    name: ChannelName,
+    pattern: String,
+    subject: String,
+}
+
+/// What producers, readers and the drill share.
+#[derive(Debug)]
+pub(super) struct Load {
+    channels: Vec<Loaded>,
+    endpoints: Vec<String>,
+    account: Mutex<Account>,
+    stop: AtomicBool,
+    /// Where each partition ends, once nothing more comes.
+    ends: Mutex<Option<BTreeMap<Partition, Offset>>>,
+}
+
+/// The channels whose records are confirmed by a quorum, each with a subject that it captures.
+pub(super) fn stored_channels(topology: &Topology) -> Vec<Loaded> {
+    let stored = topology.channels.iter().filter(|(_, c)| c.is_stored());
+    let loaded = stored.filter_map(|(name, channel)| {
+        let pattern = channel.subjects.first()?.as_str();
+        let words = pattern.split('.').map(|word| match word {
+            "*" | "#" => "drill",
+            word => word,
+        });
+        Some(Loaded {
+            name: name.clone(),
+            pattern: pattern.to_owned(),
+            subject: words.collect::<Vec<_>>().join("."),
+        })
+    });
+    loaded.collect()
+}
+
+impl Load {
+    pub(super) fn new(channels: Vec<Loaded>, endpoints: Vec<String>) -> Self {
+        Self {
+            channels,
+            endpoints,
+            account: Mutex::default(),
+            stop: AtomicBool::new(false),
+            ends: Mutex::new(None),
+        }
+    }
+
+    /// Producers send nothing more.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Readers end once they have read up to here.
+    pub(super) fn end_at(&self, ends: BTreeMap<Partition, Offset>) {
+        *locked(&self.ends) = Some(ends);
+    }
+
+    /// Records confirmed so far, and those of which nothing is known.
+    pub(super) fn so_far(&self) -> (u64, u64) {
+        self.account().so_far()
+    }
+
+    pub(super) fn account(&self) -> MutexGuard<'_, Account> {
+        locked(&self.account)
+    }
+
+    /// Publishes `rate` records a second until told to stop, and notes what becomes of each one.
+    pub(super) fn produce(&self, producer: u32, rate: u64) -> Result<(), ClientError> {
+        let client = self.client(producer as usize)?;
+        let (publisher, outcomes) = client.publisher(PublisherOptions {
+            level: Level::Quorum,
+            window_records: 2_000,
+            ..PublisherOptions::default()
+        })?;
+        thread::scope(|scope| {
+            scope.spawn(|| self.note_outcomes(producer, outcomes));
+            let began = Instant::now();
+            let mut number = 0;
+            while !self.stop.load(Ordering::Acquire) {
+                let due = began.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+                while u128::from(number) < due && !self.stop.load(Ordering::Acquire) {
+                    publisher.send(&self.record(Number { producer, number }))?;
+                    number += 1;
+                }
+                thread::park_timeout(PACE);
+            }
+            drop(publisher);
+            Ok(())
+        })
+    }
+
+    fn note_outcomes(&self, producer: u32, outcomes: Outcomes) {
+        for outcome in outcomes {
+            self.account().note(producer, Fate::from(&outcome));
+        }
+    }
+
+    fn record(&self, number: Number) -> Record {
+        // One channel for each producer: records of several do not travel together.
+        let channel = number.producer as usize % self.channels.len();
+        Record {
+            subject: self.channels[channel].subject.clone(),
+            key: Some(Bytes::from(number.key())),
+            body: Bytes::from(number.body()),
+            ..Record::default()
+        }
+    }
+
+    /// Reads every channel from its start to where it ends, beginning at one node and going on at
+    /// others; what it misses or sees again is a fault.
+    pub(super) fn read(&self, first: usize) -> Result<Log, ClientError> {
+        let client = self.client(first)?;
+        let mut log = Log::default();
+        let subscriptions = self.channels.iter().map(|channel| {
+            client.subscribe(Wanted {
+                channel: Some(channel.name.clone()),
+                ..Wanted::new(&channel.pattern, Start::Start)
+            })
+        });
+        let mut subscriptions = subscriptions.collect::<Result<Vec<_>, _>>()?;
+        let mut moved = Instant::now();
+        while let Some(behind) = self.behind(&log) {
+            for subscription in &mut subscriptions {
+                for _ in 0..ITEMS_PER_TURN {
+                    let Some(item) = next(subscription)? else {
+                        break;
+                    };
+                    moved = Instant::now();
+                    if let Err(fault) = take(&mut log, &item) {
+                        self.account().fault(Fault::Misread, fault);
+                        return Ok(log);
+                    }
+                }
+            }
+            if behind > 0 && moved.elapsed() >= STALLED {
+                let text = format!("a reader misses {behind} records");
+                self.account().fault(Fault::Misread, text);
+                return Ok(log);
+            }
+            if behind == 0 {
+                moved = Instant::now();
+            }
+        }
+        Ok(log)
+    }
+
+    /// How many records are known to be left to read: none as long as more may come. `None` at the
+    /// end.
+    fn behind(&self, log: &Log) -> Option<u64> {
+        let ends = locked(&self.ends);
+        let Some(ends) = ends.as_ref() else {
+            return Some(0);
+        };
+        let left = ends
+            .iter()
+            .map(|(partition, end)| end.saturating_sub(log.next(partition)));
+        Some(left.sum()).filter(|behind| *behind > 0)
+    }
+
+    fn client(&self, first: usize) -> Result<Client, ClientError> {
+        let mut addresses: Vec<Address> = self.endpoints.iter().map(Address::open).collect();
+        let first = first % addresses.len().max(1);
+        addresses.rotate_left(first);
+        Client::connect(ConnectOptions {
+            timeout: Span::from_secs(30),
+            name: "weft drill".to_owned(),
+            ..ConnectOptions::new(addresses)
+        })
+    }
+}
+
+/// The next item, if one comes soon.
+fn next(subscription: &mut Subscription) -> Result<Option<Item>, ClientError> {
+    match subscription.next_within(PACE) {
+        Ok(item) => Ok(Some(item)),
+        Err(ClientError::NoAnswer(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn take(log: &mut Log, item: &Item) -> Result<(), String> {
+    match item {
+        Item::Record(delivered) => match &delivered.id {
+            Some(id) => log.push(id, &delivered.record.body),
+            None => Err("read a record without a place".to_owned()),
+        },
+        Item::Gap { .. } => Err("was told of a gap in a stored channel".to_owned()),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
