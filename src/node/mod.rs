@@ -134,6 +134,8 @@ pub struct Node {
     state_due: bool,
     last_beat: Time,
     stopping: bool,
+    /// Whether the disk does not finish a commit.
+    stalled: bool,
     stop_since: Option<Time>,
     stopped: bool,
 }
@@ -173,6 +175,7 @@ impl Node {
             state_due: true,
             last_beat: now.mono,
             stopping: false,
+            stalled: false,
             stop_since: None,
             stopped: false,
             out: Outbox::new(),
@@ -330,6 +333,7 @@ impl Node {
             self.probe_sessions();
         }
         self.find_leaders();
+        self.note_stall();
         self.hand_over();
         self.expire_held();
         self.expire_publishes();

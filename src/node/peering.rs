@@ -78,6 +78,7 @@ impl Node {
         let mut state = State {
             wall: self.now.wall,
             stopping: self.stopping,
+            stalled: self.stalled,
             ..State::default()
         };
         for (partition, slot) in &self.slots {
@@ -142,16 +143,33 @@ impl Node {
         }
     }
 
+    /// Notices whether the disk finishes its commits; peers are told when that changes.
+    pub(super) fn note_stall(&mut self) {
+        let stalled = self.journal.stalled(self.now.mono);
+        if stalled.is_some() == self.stalled {
+            return;
+        }
+        self.stalled = stalled.is_some();
+        self.state_due = true;
+        match stalled {
+            Some(span) => self.warn(format!(
+                "the disk has not finished a commit for {span}: others lead meanwhile"
+            )),
+            None => self.info("the disk finishes its commits again".to_owned()),
+        }
+    }
+
     /// Hands leadership over: to the preferred leader when it is ready, to anybody when this node
-    /// is about to stop.
+    /// is about to stop or cannot commit.
     pub(super) fn hand_over(&mut self) {
         let now = self.now.mono;
+        let urgent = self.stopping || self.stalled;
         for (partition, slot) in &mut self.slots {
             let Slot::Member(member) = slot else { continue };
             let Some((_, since)) = member.led else {
                 continue;
             };
-            let resting = now < member.hand_over_from && !self.stopping;
+            let resting = now < member.hand_over_from && !urgent;
             if !member.replica.is_leader() || member.replica.is_transferring() || resting {
                 continue;
             }
@@ -164,8 +182,8 @@ impl Node {
             let ready = member.replica.voters().iter().filter_map(|voter| {
                 let peer = self.peers.get(&voter.node)?;
                 let (matched, active) = member.replica.progress(voter.raft_id())?;
-                let wanted = self.stopping || (settled && preferred == Some(&voter.node));
-                let able = active && peer.is_up(now) && !peer.stopping;
+                let wanted = urgent || (settled && preferred == Some(&voter.node));
+                let able = active && peer.may_lead(now);
                 // Nearly there is near enough: the hand-over sends what is missing.
                 let near = last - matched.min(last) < 64;
                 (voter.node != self.name && wanted && able && near)

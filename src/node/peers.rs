@@ -26,6 +26,8 @@ pub(super) struct Peer {
     /// Its calendar clock minus ours, in milliseconds.
     pub(super) clock_offset_ms: Option<i64>,
     pub(super) stopping: bool,
+    /// Whether its disk does not finish a commit.
+    pub(super) stalled: bool,
     /// The partitions it is declared to hold, with the mark of the founding record it has.
     pub(super) holds: BTreeMap<Partition, Option<u32>>,
     former: Option<Incarnation>,
@@ -90,6 +92,7 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(from) {
             peer.clock_offset_ms = Some(state.wall.0 as i64 - now.wall.0 as i64);
             peer.stopping = state.stopping;
+            peer.stalled = state.stalled;
             let held = |holds: crate::wire::peer::Holds| {
                 (
                     Partition::new(&holds.channel, holds.partition),
@@ -121,6 +124,11 @@ impl Peers {
 }
 
 impl Peer {
+    /// Whether it may be handed something to lead.
+    pub(super) fn may_lead(&self, now: Time) -> bool {
+        self.is_up(now) && !self.stopping && !self.stalled
+    }
+
     pub(super) fn is_up(&self, now: Time) -> bool {
         self.heard.is_some_and(|heard| now.since(heard) < PEER_DOWN)
     }

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use super::io::{Outbox, Output};
-use crate::types::limits::LAZY_COMMIT;
-use crate::types::{JournalItem, Partition, Time};
+use crate::types::limits::{LAZY_COMMIT, SYNC_STALLED};
+use crate::types::{JournalItem, Partition, Span, Time};
 
 /// The queue in front of the journal.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct JournalQueue {
     queue: VecDeque<Queued>,
     urgent: bool,
     lazy_since: Option<Time>,
-    in_flight: Option<(u64, Vec<Done>)>,
+    in_flight: Option<InFlight>,
     sequence: u64,
     commit_bytes: u64,
     failed: Option<String>,
@@ -26,6 +26,14 @@ pub(super) enum Done {
     Ready(Partition, u64),
     /// This partition's founding record.
     Founded(Partition),
+}
+
+/// The commit under way.
+#[derive(Debug)]
+struct InFlight {
+    sequence: u64,
+    since: Time,
+    done: Vec<Done>,
 }
 
 #[derive(Debug)]
@@ -96,7 +104,11 @@ impl JournalQueue {
             .any(|queued| matches!(queued, Queued::Done(_)));
         self.lazy_since = (!self.queue.is_empty()).then_some(now);
         self.sequence += 1;
-        self.in_flight = Some((self.sequence, done));
+        self.in_flight = Some(InFlight {
+            sequence: self.sequence,
+            since: now,
+            done,
+        });
         out.push(Output::Persist {
             sequence: self.sequence,
             items,
@@ -105,13 +117,15 @@ impl JournalQueue {
 
     /// The journal synced a commit: what is true now.
     pub(super) fn handle_persisted(&mut self, sequence: u64) -> Vec<Done> {
-        match self.in_flight.take() {
-            Some((expected, done)) if expected == sequence => done,
-            other => {
-                self.in_flight = other;
-                Vec::new()
-            }
-        }
+        let ours = |flight: &mut InFlight| flight.sequence == sequence;
+        let flight = self.in_flight.take_if(ours);
+        flight.map_or_else(Vec::new, |flight| flight.done)
+    }
+
+    /// How long the disk has been busy with one commit, if that is longer than it should be.
+    pub(super) fn stalled(&self, now: Time) -> Option<Span> {
+        let flight = self.in_flight.as_ref()?;
+        Some(now.since(flight.since)).filter(|span| *span >= SYNC_STALLED)
     }
 
     /// The journal failed: nothing is ever confirmed again until a restart, so nothing is kept for
@@ -183,6 +197,19 @@ mod tests {
         queue.flush(Time(0), &mut out);
         assert_eq!(queue.handle_persisted(3), [done(2)]);
         assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn a_commit_that_takes_long_is_a_stalled_disk() {
+        let mut queue = JournalQueue::new(1_000);
+        let mut out = Vec::new();
+        queue.await_sync(Done::Founded(Partition::new(&"orders".into(), 0)));
+        queue.flush(Time(7), &mut out);
+        let late = Time(7) + SYNC_STALLED;
+        assert_eq!(queue.stalled(late - Span(1)), None);
+        assert_eq!(queue.stalled(late), Some(SYNC_STALLED));
+        queue.handle_persisted(1);
+        assert_eq!(queue.stalled(late), None);
     }
 
     #[test]

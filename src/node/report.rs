@@ -118,6 +118,11 @@ impl Node {
                 "the journal failed: {error}; restart the node once it is mended"
             ));
         }
+        if let Some(span) = self.journal.stalled(self.now.mono) {
+            problems.push(format!(
+                "the disk has not finished a commit for {span}; this node leads nothing meanwhile"
+            ));
+        }
         let (free, mark) = (self.gauges.disk_free, self.topology.limits.disk_free_min);
         if self.measured && free < mark {
             problems.push(format!(

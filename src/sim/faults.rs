@@ -282,7 +282,7 @@ impl World {
                 }
             }
             Lasting::SlowDisk(machine) => {
-                let slow = self.faults.dice.between(50_000, 1_500_000);
+                let slow = self.faults.dice.between(50_000, 4_000_000);
                 self.machines[*machine].sync_us = (slow / 2, slow);
             }
             Lasting::FullPipes | Lasting::CutShort => {}

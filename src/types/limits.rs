@@ -193,6 +193,10 @@ pub const SIGNAL_FRAMES_WAITING: i32 = 10_000;
 /// alone after this long.
 pub const LAZY_COMMIT: Span = Span::from_secs(1);
 
+/// A disk that takes this long for one commit is stalled: its node hands over what it leads, and is
+/// given nothing to lead. A thousand times what a sync takes, and no longer than an election.
+pub const SYNC_STALLED: Span = Span::from_secs(1);
+
 /// A leader that is not the preferred one hands over after leading undisturbed for this long.
 pub const PREFERRED_AFTER: Span = Span::from_secs(3);
 

@@ -55,6 +55,9 @@ pub struct State {
     pub leads: Vec<Leads>,
     /// True if the sender is about to stop.
     pub stopping: bool,
+    /// True if the sender's disk does not finish a commit, so that it should lead nothing.
+    #[serde(default)]
+    pub stalled: bool,
 }
 
 /// What the sender has of one partition.

@@ -118,6 +118,11 @@ impl Log {
         Ok(())
     }
 
+    fn at(&self, id: &RecordId) -> Option<Number> {
+        let records = self.partitions.get(&id.partition)?;
+        *records.get(usize::try_from(id.offset).ok()?)?
+    }
+
     /// The offset after the last one read of each partition.
     pub(super) fn next(&self, partition: &Partition) -> Offset {
         let records = self.partitions.get(partition);
@@ -169,7 +174,9 @@ impl Account {
             for (number, fate) in (0..).zip(&fates) {
                 let place = places.get(&Number { producer, number });
                 match fate {
-                    Fate::Confirmed(id) if place == Some(id) => balance.confirmed += 1,
+                    Fate::Confirmed(id) if log.at(id) == Some(Number { producer, number }) => {
+                        balance.confirmed += 1;
+                    }
                     Fate::Confirmed(id) => {
                         balance.confirmed += 1;
                         let found = place.map_or("nowhere".to_owned(), ToString::to_string);
@@ -308,6 +315,8 @@ mod tests {
         let both = [Fate::Confirmed(id(0)), Fate::Confirmed(id(1))];
         assert_eq!(faults(&both, &log(&[0])), [(Fault::Lost, 1)]);
         assert_eq!(faults(&both, &log(&[0, 1, 1])), [(Fault::Twice, 1)]);
+        let later = [Fate::Confirmed(id(2)), Fate::Confirmed(id(1))];
+        assert_eq!(faults(&later, &log(&[0, 1, 0])), [(Fault::Twice, 1)]);
         let swapped = [Fate::Confirmed(id(1)), Fate::Confirmed(id(0))];
         assert_eq!(faults(&swapped, &log(&[1, 0])), [], "two keys");
         let mut nine = vec![Fate::Unknown; 9];

@@ -104,6 +104,45 @@ fn a_node_that_stops_hands_over_what_it_leads() {
     assert!(store(&mut fabric, &client, "1"), "nobody had to time out");
 }
 
+/// Its followers are a quorum without it, so nobody has to wait for its disk.
+#[test]
+fn a_leader_whose_disk_stalls_hands_over_and_is_given_nothing_until_it_syncs() {
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let mut others = fabric.nodes.keys().filter(|node| **node != leader);
+    let other = others.next().expect("another").clone();
+    let client = fabric.client(other.as_str(), "one");
+    fabric.slow_disks.insert(leader.clone());
+    let publish = Publish {
+        id: Some(1),
+        ..Publish::default()
+    };
+    fabric.publish(&client, publish, &[record("audit.x", "k", "1")]);
+    fabric.run_until("another leads", |fabric| {
+        fabric.leader("audit", 0).is_some_and(|now| now != leader)
+    });
+    fabric.run_until("the publish is answered", |fabric| {
+        fabric.view(other.as_str()).sessions.inflight_bytes == 0
+    });
+    fabric.inbox(&client);
+    assert!(store(&mut fabric, &client, "2"), "without the slow disk");
+    let problems = fabric.view(leader.as_str()).problems;
+    let told = problems.iter().any(|text| text.contains("not finished"));
+    assert!(told, "{problems:?}");
+    // Far longer than the preferred leader waits where it is well.
+    for _ in 0..200 {
+        fabric.tick();
+        assert_ne!(fabric.leader("audit", 0).as_ref(), Some(&leader));
+    }
+    fabric.slow_disks.clear();
+    fabric.sync_slow_disks();
+    fabric.run_until("it leads again", |fabric| {
+        fabric.leader("audit", 0).as_ref() == Some(&leader)
+    });
+    assert!(store(&mut fabric, &client, "3"));
+    assert!(fabric.view(leader.as_str()).problems.is_empty());
+}
+
 #[test]
 fn an_emptied_folder_is_a_stranger_and_has_no_vote() {
     let mut fabric = Fabric::ready();

@@ -285,13 +285,15 @@ fn state() -> BoxedStrategy<PeerMessage> {
             partition,
             term,
         });
-    (number(), vec(holds, 0..9), vec(leads, 0..9), any::<bool>())
-        .prop_map(|(wall, holds, leads, stopping)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (number(), vec(holds, 0..9), vec(leads, 0..9), flags)
+        .prop_map(|(wall, holds, leads, (stopping, stalled))| {
             PeerMessage::State(peer::State {
                 wall: Wall(wall),
                 holds,
                 leads,
                 stopping,
+                stalled,
             })
         })
         .boxed()
