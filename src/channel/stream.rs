@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::types::{Limits, Offset, Wall};
+use crate::types::{Limits, Offset, Sabotage, Wall};
 
 /// The state of one stream partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +148,7 @@ impl Stream {
             return Verdict::TooOld;
         }
         match after {
+            Some(_) if Sabotage::ForgottenAfter.is_on() => Verdict::New,
             Some(after) if !self.is_accepted(&stamp.producer, after) => Verdict::OutOfOrder,
             _ => Verdict::New,
         }

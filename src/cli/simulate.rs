@@ -17,6 +17,7 @@ use super::Failure;
 use super::options::read_source;
 use crate::sim::{self, PUBLISHES, Report, STEPS, Settings};
 use crate::topology::{Severity, Topology};
+use crate::types::Sabotage;
 
 /// `weft simulate`
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,13 @@ pub(crate) struct Args {
     /// At least so many publishes in each run
     #[arg(long, default_value_t = PUBLISHES)]
     publishes: u64,
+    /// Break a promise on purpose, to see that it is noticed
+    #[cfg(feature = "sabotage")]
+    #[arg(long = "break", value_name = "NAME", value_parser = parse_sabotage)]
+    sabotage: Option<Sabotage>,
+    /// Fail unless every kind of fault fired so often in all runs together
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    each_fault: u64,
     /// Print JSON, one line per seed
     #[arg(long)]
     json: bool,
@@ -63,6 +71,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         seed: 0,
         steps: args.steps,
         publishes: args.publishes,
+        sabotage: args.sabotage(),
     };
     let began = Instant::now();
     let mut total = Total::default();
@@ -87,7 +96,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if !args.json {
         total.print(&mut out, began.elapsed().as_secs_f64())?;
     }
-    Ok(ExitCode::from(u8::from(total.failed > 0)))
+    let rare = total.rarer_than(args.each_fault);
+    if !rare.is_empty() {
+        let (least, rare) = (args.each_fault, rare.join(", "));
+        eprintln!("these faults fired fewer than {least} times: {rare}");
+    }
+    let good = total.failed == 0 && rare.is_empty();
+    Ok(ExitCode::from(u8::from(!good)))
 }
 
 fn read(file: &std::path::Path) -> Result<Topology, Failure> {
@@ -143,6 +158,15 @@ fn progress(seeds: &Range<u64>) -> ProgressBar {
     }
 }
 
+#[cfg(feature = "sabotage")]
+fn parse_sabotage(text: &str) -> Result<Sabotage, String> {
+    let mut all = Sabotage::ALL.into_iter();
+    all.find(|known| known.name() == text).ok_or_else(|| {
+        let names = Sabotage::ALL.map(Sabotage::name);
+        format!("it is one of {}", names.join(", "))
+    })
+}
+
 fn parse_range(text: &str) -> Result<Range<u64>, String> {
     let wrong = || format!("{text:?} is not a range of seeds, which reads A..B, as in 0..100");
     let (start, end) = text.split_once("..").ok_or_else(wrong)?;
@@ -161,12 +185,25 @@ fn as_json(report: &Report) -> serde_json::Value {
     value
 }
 
+impl Args {
+    #[cfg(feature = "sabotage")]
+    fn sabotage(&self) -> Option<Sabotage> {
+        self.sabotage
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    fn sabotage(&self) -> Option<Sabotage> {
+        None
+    }
+}
+
 /// The command that replays a seed.
 #[derive(Debug, Clone)]
 struct Replay {
     file: Option<PathBuf>,
     steps: u64,
     publishes: u64,
+    sabotage: Option<Sabotage>,
 }
 
 impl Replay {
@@ -175,6 +212,7 @@ impl Replay {
             file: args.file.clone(),
             steps: args.steps,
             publishes: args.publishes,
+            sabotage: args.sabotage(),
         }
     }
 
@@ -189,6 +227,9 @@ impl Replay {
         }
         if self.publishes != PUBLISHES {
             command += &format!(" --publishes {}", self.publishes);
+        }
+        if let Some(sabotage) = self.sabotage {
+            command += &format!(" --break {}", sabotage.name());
         }
         command
     }
@@ -237,6 +278,11 @@ impl Total {
         for (fault, count) in &report.faults {
             *self.faults.entry(fault).or_default() += count;
         }
+    }
+
+    fn rarer_than(&self, least: u64) -> Vec<&'static str> {
+        let rare = self.faults.iter().filter(|(_, count)| **count < least);
+        rare.map(|(fault, _)| *fault).collect()
     }
 
     fn print(&self, out: &mut impl Write, seconds: f64) -> Result<(), Failure> {

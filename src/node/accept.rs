@@ -10,7 +10,7 @@ use super::io::ClientId;
 use super::publish::No;
 use crate::topology::{Channel, Topology};
 use crate::types::limits::{PRODUCER_BYTES_MAX, RECORDS_PER_PUBLISH};
-use crate::types::{ChannelName, Subject, key_partition};
+use crate::types::{ChannelName, Sabotage, Subject, key_partition};
 use crate::wire::client::{ConfirmLevel, Publish};
 use crate::wire::{Code, RawRecord, RawRecords, records};
 
@@ -65,7 +65,7 @@ impl Node {
                 splits,
             }),
             Err(no) => {
-                ledger.refused += count;
+                ledger.refused += count * u64::from(!Sabotage::UncountedRefusal.is_on());
                 Err(no)
             }
         }

@@ -10,7 +10,7 @@ use super::member::{
 use super::persist::Done;
 use crate::channel::{Stamp, Verdict};
 use crate::types::limits::{APPEND_BYTES_MAX, BATCH_HEAD_MAX, PRODUCER_BYTES_MAX};
-use crate::types::{LogEntry, NodeName, Partition, key_partition};
+use crate::types::{LogEntry, NodeName, Partition, Sabotage, key_partition};
 use crate::wire::entry::{BatchHead, EntryHead, ProducerStamp};
 use crate::wire::peer::{Forward, PeerMessage};
 use crate::wire::{Code, RawRecords, records};
@@ -187,7 +187,11 @@ impl Member {
     ) {
         let mut draft = Draft::default();
         let mut next = self.replica.next_offset();
-        self.last_stamp = self.last_stamp.max(self.stream.last_time()).max(wall);
+        next -= next.min(u64::from(Sabotage::ReusedOffset.is_on()));
+        self.last_stamp = match Sabotage::BackwardTime.is_on() {
+            true => wall,
+            false => self.last_stamp.max(self.stream.last_time()).max(wall),
+        };
         for Intake {
             from,
             forward,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::channel::{Stamp, Stream};
 use crate::replica::Replica;
-use crate::types::{NodeName, Offset, Time, Wall};
+use crate::types::{NodeName, Offset, Sabotage, Time, Wall};
 use crate::wire::Code;
 use crate::wire::entry::{EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
@@ -193,6 +193,7 @@ pub(super) fn digest(records: &[u8]) -> Bytes {
 }
 
 pub(super) fn accepted(request: u64, offset: Offset, repeated: bool) -> PeerMessage {
+    let offset = offset + u64::from(Sabotage::WrongOffset.is_on());
     PeerMessage::Outcome(Outcome {
         request,
         result: Ok(Accepted { offset, repeated }),

@@ -512,6 +512,7 @@ impl Node {
             principal: self.sessions.get(client).and_then(|s| s.principal.clone()),
             frame_max: limits.frame_max,
             window: limits.subscription_window_bytes,
+            producer_window: limits.producer_window,
             nodes: nodes.collect(),
         };
         self.reply(client, &Reply::Welcome(welcome), &[]);

@@ -12,7 +12,7 @@ use super::io::ClientId;
 use super::route::Asked;
 use crate::topology::Confirm;
 use crate::types::limits::{BUSY_RETRY, PUBLISH_OVERHEAD, PUBLISH_TIMEOUT};
-use crate::types::{ChannelName, NodeName, Partition, Time};
+use crate::types::{ChannelName, NodeName, Partition, Sabotage, Time};
 use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Reply, Run};
 use crate::wire::peer::{Accepted, Forward, PeerMessage, Refusal};
 use crate::wire::{Code, records};
@@ -279,7 +279,7 @@ impl Node {
             .publishes
             .open
             .iter()
-            .filter(|(_, open)| open.deadline <= now);
+            .filter(|(_, open)| open.deadline <= now && !Sabotage::SilentPublish.is_on());
         let late: Vec<u64> = late.map(|(key, _)| *key).collect();
         for key in late {
             self.abandon(key);

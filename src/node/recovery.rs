@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::member::stamps;
 use crate::channel::Stream;
 use crate::replica::{RecoveredLog, RecoveryError};
-use crate::types::{JournalItem, Limits, LogEntry, Partition};
+use crate::types::{JournalItem, Limits, LogEntry, Partition, Sabotage};
 use crate::wire::entry::EntryHead;
 use crate::wire::founding::Founding;
 
@@ -92,6 +92,11 @@ fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {
     let (head, _) =
         EntryHead::decode(&entry.data).map_err(|error| unreadable(error.to_string()))?;
     stream
-        .apply(entry.first_offset, entry.time, stamps(&head))
+        .apply(
+            entry.first_offset,
+            entry.time,
+            stamps(&head)
+                .map(|(count, stamp)| (count, stamp.filter(|_| !Sabotage::LostWindow.is_on()))),
+        )
         .map_err(|error| unreadable(error.to_string()))
 }

@@ -9,7 +9,7 @@ use super::Node;
 use super::accept::Checked;
 use super::io::{ClientId, Droppable, Output};
 use crate::types::limits::{SIGNAL_MEMORY, SIGNAL_TOPICS_MAX};
-use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Time};
+use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Sabotage, Time};
 use crate::wire::client::{Deliver, Publish, Reply};
 use crate::wire::peer::PEER_VERSION;
 use crate::wire::signal::{Signal, decode_signal, encode_signal, topic, topic_pattern};
@@ -131,7 +131,7 @@ impl Node {
             return;
         }
         let gap = self.signals.note(&pattern, &signal);
-        if gap > 0 {
+        if gap > 0 && !Sabotage::UnseenGap.is_on() {
             self.skip_signals(&pattern, gap);
         }
         if signal.count == 0 {
@@ -238,8 +238,12 @@ impl Node {
             let ledger = self.ledger.entry(channel.clone()).or_default();
             ledger.matched = ledger.matched.saturating_add(selected.count);
             let sequence = subscription.sequence;
+            let spent = subscription.bounded && subscription.window <= 0;
+            if spent && Sabotage::UncountedDrop.is_on() {
+                continue;
+            }
             subscription.sequence = sequence.saturating_add(selected.count);
-            if subscription.bounded && subscription.window <= 0 {
+            if spent {
                 ledger.dropped = ledger.dropped.saturating_add(selected.count);
                 continue;
             }

@@ -18,7 +18,9 @@ use raft::{Config, RawNode, StateRole};
 use crate::types::limits::{
     APPEND_BYTES_MAX, APPENDS_INFLIGHT_MAX, ELECTION_TICKS, HEARTBEAT_TICKS,
 };
-use crate::types::{JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId};
+use crate::types::{
+    JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId, Sabotage,
+};
 use crate::wire::peer::RaftMessage;
 
 use log::{Log, Wish};
@@ -317,9 +319,11 @@ impl Replica {
     /// The committed entry that holds `offset`, and those after it, from memory; `None` if it is no
     /// longer there. `bytes_max` is passed only by the first.
     pub fn cached(&self, offset: Offset, bytes_max: u64) -> Option<Vec<LogEntry>> {
-        self.raw
-            .store()
-            .cached(offset, self.raw.raft.raft_log.applied(), bytes_max)
+        let applied = match Sabotage::UncommittedRead.is_on() {
+            true => self.last_index(),
+            false => self.raw.raft.raft_log.applied(),
+        };
+        self.raw.store().cached(offset, applied, bytes_max)
     }
 
     /// Whether a loaded entry is the one this log holds at its index.
@@ -351,7 +355,9 @@ impl Replica {
             if (before.term, before.vote) != (state.term, state.vote) {
                 self.voted = number;
             }
-            let (term, vote, commit) = (state.term, state.vote, state.commit);
+            let forgets = Sabotage::ForgottenVote.is_on();
+            let vote = if forgets { 0 } else { state.vote };
+            let (term, commit) = (state.term, state.commit);
             let partition = partition.clone();
             output.items.push(JournalItem::HardState {
                 partition,
@@ -383,10 +389,14 @@ impl Replica {
         self.raw.mut_store().trim_cache(applied);
         self.steady();
         if !promises.is_empty() {
-            self.held.push_back((number, promises));
+            let early = Sabotage::PromiseBeforeSync.is_on();
+            let after = if early { 0 } else { number };
+            self.held.push_back((after, promises));
         }
         self.outstanding.push_back((number, must_sync));
-        if must_sync {
+        if must_sync && Sabotage::ConfirmBeforeSync.is_on() {
+            self.handle_persisted(number);
+        } else if must_sync {
             output.ready = Some(number);
         } else if self.outstanding.len() == 1 {
             self.handle_persisted(number);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{LogEntry, Offset, Wall};
+use crate::types::{LogEntry, Offset, Sabotage, Wall};
 
 /// The terms of a log as runs: cheap, since a term lasts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +96,13 @@ impl RecoveredLog {
                 last,
                 commit: self.commit,
             });
+        }
+        if Sabotage::ForgottenTruncation.is_on() && index <= last {
+            let position = self.tail.iter().position(|kept| kept.index == index);
+            if let Some(kept) = position.and_then(|position| self.tail.get_mut(position)) {
+                *kept = entry;
+            }
+            return Ok(());
         }
         self.terms.truncate(index);
         while self.tail.back().is_some_and(|kept| kept.index >= index) {

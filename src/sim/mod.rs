@@ -27,6 +27,7 @@ pub use report::{Failure, Report};
 pub use topology::topology;
 
 use crate::topology::Topology;
+use crate::types::Sabotage;
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -39,18 +40,21 @@ pub struct Settings {
     pub steps: u64,
     /// At least so many publishes before the heal.
     pub publishes: u64,
+    /// A fault built in on purpose; only with the cargo feature of that name.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// The least a run does: long enough for elections, restarts and retries to meet.
 pub const STEPS: u64 = 20_000;
 
 /// See [`STEPS`].
-pub const PUBLISHES: u64 = 500;
+pub const PUBLISHES: u64 = 2_000;
 
 /// Runs one seed to its end or to the first broken promise.
 ///
 /// # Panics
 /// Where the core does: an assertion that fails is a fault found.
 pub fn run(settings: &Settings) -> Report {
+    Sabotage::set(settings.sabotage);
     world::World::new(settings).live()
 }

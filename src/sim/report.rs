@@ -5,6 +5,42 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// Every kind of fault that a run may meet.
+pub(super) const FAULTS: [&str; 32] = [
+    "bad weather",
+    "calendar set back",
+    "calendar set forward",
+    "client cut off",
+    "client's pipe full",
+    "clients read slowly",
+    "clock drifts",
+    "frame duplicated",
+    "frame lost",
+    "frame lost in a split",
+    "frame reordered",
+    "frames are cut short",
+    "graceful stop",
+    "hostile frame",
+    "noise between nodes",
+    "peer frame cut short",
+    "power cut",
+    "power cut between write and sync",
+    "power cut of all",
+    "power cut of several",
+    "power cut within a start",
+    "power cut within a step",
+    "power cut within a write",
+    "process frozen",
+    "process killed",
+    "signal dropped",
+    "signal lost in a split",
+    "signals drop",
+    "slow disk",
+    "split",
+    "split of one lane",
+    "split one way",
+];
+
 /// The outcome of one seed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
@@ -30,7 +66,7 @@ pub struct Report {
     pub signals: u64,
     /// Signals delivered.
     pub signals_delivered: u64,
-    /// How often each kind of fault fired.
+    /// How often each kind of fault fired; all of them, those too that never did.
     pub faults: BTreeMap<&'static str, u64>,
     /// A hash of everything that happened: equal for two runs of one seed.
     pub trace: u64,
@@ -50,9 +86,19 @@ pub struct Failure {
 }
 
 impl Report {
+    /// Of a run that has not begun.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            faults: FAULTS.into_iter().map(|fault| (fault, 0)).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Counts a fault.
     pub(super) fn fired(&mut self, fault: &'static str) {
-        *self.faults.entry(fault).or_default() += 1;
+        let count = self.faults.get_mut(fault);
+        *count.unwrap_or_else(|| panic!("{fault:?} is not in the list of faults")) += 1;
     }
 }
 

@@ -96,10 +96,7 @@ impl World {
             connected: 0,
             mood: Mood::Storm,
             oracles: Oracles::default(),
-            report: Report {
-                seed: settings.seed,
-                ..Report::default()
-            },
+            report: Report::new(settings.seed),
             story: Story::new(),
         }
     }

@@ -7,6 +7,7 @@ pub mod limits;
 mod names;
 mod pattern;
 mod record;
+mod sabotage;
 mod time;
 
 pub use journal::{EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry};
@@ -16,6 +17,7 @@ pub use names::{
 };
 pub use pattern::{Pattern, PatternError, Subject, SubjectError};
 pub use record::{Record, key_partition};
+pub use sabotage::Sabotage;
 pub use time::{Now, Span, Time, Wall};
 
 /// A record's position in its partition: dense, from 0, never reused.

@@ -220,6 +220,8 @@ pub struct Welcome {
     pub frame_max: u64,
     /// The window of a subscription that names no credit, in bytes.
     pub window: u64,
+    /// How many of a producer's sequences a partition remembers.
+    pub producer_window: u64,
     /// Every node's client endpoints, to fail over to.
     pub nodes: Vec<NodeEndpoints>,
 }

@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use weft::sim::{PUBLISHES, Report, STEPS, Settings, run, topology};
 
-fn simulate(seed: u64) -> Report {
-    let report = run(&Settings {
+fn settings(seed: u64) -> Settings {
+    Settings {
         topology: Arc::new(topology()),
         seed,
         steps: STEPS,
         publishes: PUBLISHES,
-    });
+        sabotage: None,
+    }
+}
+
+fn simulate(seed: u64) -> Report {
+    let report = run(&settings(seed));
     if let Some(failure) = &report.failure {
         panic!("seed {seed}: {failure}replay it with:\n  weft simulate --seed {seed}");
     }
@@ -42,4 +47,56 @@ fn one_seed_replays_exactly_and_another_does_not() {
     let first = simulate(7);
     assert_eq!(first, simulate(7));
     assert_ne!(first.trace, simulate(8).trace);
+}
+
+/// Every fault that is built in on purpose breaks a promise, and the oracles see it.
+#[cfg(feature = "sabotage")]
+mod sabotage {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use weft::sim::{Settings, run};
+    use weft::types::Sabotage;
+
+    use super::settings;
+
+    /// A promise is broken within so many seeds.
+    const SEEDS: u64 = 200;
+
+    /// What noticed it first, and at which seed.
+    fn caught(sabotage: Sabotage) -> Option<(u64, String)> {
+        (0..SEEDS).find_map(|seed| {
+            let settings = Settings {
+                sabotage: Some(sabotage),
+                ..settings(seed)
+            };
+            let by = match catch_unwind(AssertUnwindSafe(|| run(&settings))) {
+                Ok(report) => report.failure?.oracle.to_owned(),
+                Err(_) => "an assertion of the core".to_owned(),
+            };
+            Some((seed, by))
+        })
+    }
+
+    #[test]
+    fn every_sabotage_is_caught() {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut missed = Vec::new();
+            while let Some(sabotage) = Sabotage::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match caught(*sabotage) {
+                    Some((seed, by)) => eprintln!("{} at seed {seed}: {by}", sabotage.name()),
+                    None => missed.push(sabotage.name()),
+                }
+            }
+            missed
+        };
+        let missed = std::thread::scope(|scope| {
+            let other = scope.spawn(work);
+            let mut missed = work();
+            missed.extend(other.join().expect("no panic"));
+            missed
+        });
+        assert!(missed.is_empty(), "nobody noticed {missed:?}");
+    }
 }

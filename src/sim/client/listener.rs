@@ -7,7 +7,7 @@ use crate::sim::heap::ClientNo;
 use crate::sim::oracle::silence::Question;
 use crate::sim::oracle::{Oracles, Verdict, broken};
 use crate::types::{Pattern, Record, Span, Time};
-use crate::wire::client::{Reply, Request, Subscribe, Unsubscribe};
+use crate::wire::client::{Credit, Reply, Request, Subscribe, Unsubscribe};
 use crate::wire::{Code, RawRecords, encode_request};
 
 /// A subscription that hears nothing for so long is sent again.
@@ -18,6 +18,10 @@ const RESEND: Span = Span::from_secs(5);
 pub(super) struct Listener {
     number: u64,
     pattern: Option<String>,
+    /// Bytes of signals it takes before it has returned some; all if absent.
+    credit: Option<u64>,
+    /// Bytes delivered and not returned.
+    taken: u64,
     /// Set once its node said that the subscription stands.
     stands: bool,
     heard: Time,
@@ -37,7 +41,12 @@ impl Listener {
         self.pattern = Some(text);
         self.stands = false;
         let key = (desk.me, self.number);
-        desk.oracles.signals.opened(key, desk.home, pattern);
+        let bounded = desk.dice.chance(300);
+        self.credit = bounded.then(|| desk.dice.between(100, 3_000));
+        self.taken = 0;
+        desk.oracles
+            .signals
+            .opened(key, desk.home, pattern, self.credit);
         self.subscribe(desk);
     }
 
@@ -48,12 +57,24 @@ impl Listener {
         let header = Request::Subscribe(Subscribe {
             id: self.number,
             pattern: pattern.clone(),
+            credit: self.credit,
             ..Subscribe::default()
         });
         desk.acts.push(Act::Send(encode_request(&header, &[])));
         let question = Question::Subscribe(self.number);
         desk.oracles.silence.asked(desk.now, connection, question);
         self.heard = desk.now;
+    }
+
+    /// Gives the credit back that the node has used.
+    fn give_back(&mut self, desk: &mut Desk<'_>) {
+        let bytes = std::mem::take(&mut self.taken);
+        let header = Request::Credit(Credit {
+            id: self.number,
+            bytes,
+        });
+        desk.acts.push(Act::Send(encode_request(&header, &[])));
+        desk.oracles.signals.returned((desk.me, self.number), bytes);
     }
 }
 
@@ -69,6 +90,8 @@ impl Client for Listener {
             self.open(desk);
         } else if desk.now.since(self.heard) > RESEND {
             self.subscribe(desk);
+        } else if self.taken > 0 && (desk.mood != Mood::Storm || desk.dice.chance(200)) {
+            self.give_back(desk);
         }
         Ok(desk.dice.millis(50, 150))
     }
@@ -94,6 +117,7 @@ impl Client for Listener {
                     self.stands = true;
                     desk.oracles.signals.stands(key);
                 }
+                let bytes = records.len() as u64;
                 let read = |raw: Result<crate::wire::RawRecord<'_>, _>| raw.map(|r| r.to_record());
                 let records: Vec<Record> = match RawRecords::new(&records).map(read).collect() {
                     Ok(records) => records,
@@ -105,6 +129,8 @@ impl Client for Listener {
                 if records.is_empty() {
                     return Ok(());
                 }
+                desk.oracles.signals.charged(key, bytes)?;
+                self.taken += self.credit.map_or(0, |_| bytes);
                 desk.report.signals_delivered += records.len() as u64;
                 desk.oracles
                     .signals

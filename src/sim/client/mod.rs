@@ -78,6 +78,7 @@ pub(super) struct Scene {
     pub(super) streams: Vec<Stage>,
     pub(super) signals: Vec<Stage>,
     pub(super) window: u64,
+    pub(super) producer_window: u64,
 }
 
 /// One channel with subjects that it captures.
@@ -116,6 +117,7 @@ impl Scene {
             streams: stages(Kind::Stream),
             signals: stages(Kind::Signal),
             window: topology.limits.subscription_window_bytes,
+            producer_window: topology.limits.producer_window,
         }
     }
 }

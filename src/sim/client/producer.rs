@@ -329,7 +329,10 @@ impl Producer {
     }
 
     fn wants_new(&mut self, desk: &mut Desk<'_>) -> bool {
-        if self.drafts.len() >= self.style.window {
+        // One that waits while others pass it by must not fall out of its partition's window.
+        let oldest = self.drafts.values().filter_map(|d| d.header.sequence).min();
+        let ahead = oldest.map_or(0, |oldest| self.sequence + 1 - oldest);
+        if self.drafts.len() >= self.style.window || ahead >= desk.scene.producer_window {
             return false;
         }
         match desk.mood {

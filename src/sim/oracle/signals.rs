@@ -38,6 +38,10 @@ struct Link {
 struct Ear {
     home: Life,
     pattern: Pattern,
+    /// The credit it named. Then its node drops what lies beyond, which is in the node's account.
+    window: Option<u64>,
+    /// Bytes delivered and not returned.
+    outstanding: u64,
     next: Option<u64>,
     gaps: u64,
     /// Dropped at the client's own pipe.
@@ -124,13 +128,21 @@ impl Signals {
     }
 
     /// A client subscribes at the machine.
-    pub(in crate::sim) fn opened(&mut self, key: (ClientNo, u64), home: Life, pattern: Pattern) {
+    pub(in crate::sim) fn opened(
+        &mut self,
+        key: (ClientNo, u64),
+        home: Life,
+        pattern: Pattern,
+        window: Option<u64>,
+    ) {
         let lost_before = self.losses(home, &pattern).1;
         self.ears.insert(
             key,
             Ear {
                 home,
                 pattern,
+                window,
+                outstanding: 0,
                 next: None,
                 gaps: 0,
                 dropped: 0,
@@ -157,6 +169,26 @@ impl Signals {
     /// The subscription is no more.
     pub(in crate::sim) fn closed(&mut self, key: (ClientNo, u64)) {
         self.ears.remove(&key);
+    }
+
+    /// Records of this many bytes are on their way into the client's hands.
+    pub(in crate::sim) fn charged(&mut self, key: (ClientNo, u64), bytes: u64) -> Verdict {
+        let Some(ear) = self.ears.get_mut(&key) else {
+            return Ok(());
+        };
+        if let Some(window) = ear.window.filter(|window| ear.outstanding >= *window) {
+            let says = format!("client {} was sent more than its credit of {window}", key.0);
+            return broken("credit bounds what a listener is sent", None, says);
+        }
+        ear.outstanding += bytes;
+        Ok(())
+    }
+
+    /// The client gave bytes back.
+    pub(in crate::sim) fn returned(&mut self, key: (ClientNo, u64), bytes: u64) {
+        if let Some(ear) = self.ears.get_mut(&key) {
+            ear.outstanding = ear.outstanding.saturating_sub(bytes);
+        }
     }
 
     /// Records of the subscription found the client's pipe full.
@@ -198,7 +230,7 @@ impl Signals {
     /// At the end, when nothing is lost any more and another signal has come to everybody: the
     /// gaps are all that was dropped.
     pub(in crate::sim) fn check_all(&self) -> Verdict {
-        for (key, ear) in &self.ears {
+        for (key, ear) in self.ears.iter().filter(|(_, ear)| ear.window.is_none()) {
             let seen = self.losses(ear.home, &ear.pattern).1;
             let least = ear.dropped + seen.saturating_sub(ear.seen_before.unwrap_or(u64::MAX));
             if ear.gaps < least {
@@ -221,7 +253,7 @@ impl Signals {
         let standing = self
             .ears
             .iter()
-            .filter(|(_, ear)| ear.seen_before.is_some());
+            .filter(|(_, ear)| ear.seen_before.is_some() && ear.window.is_none());
         self.stood = standing.map(|(key, _)| *key).collect();
     }
 
@@ -236,7 +268,7 @@ impl Signals {
     }
 
     fn check_gaps(&self, key: (ClientNo, u64)) -> Verdict {
-        let Some(ear) = self.ears.get(&key) else {
+        let Some(ear) = self.ears.get(&key).filter(|ear| ear.window.is_none()) else {
             return Ok(());
         };
         let most = self.losses(ear.home, &ear.pattern).0 - ear.lost_before + ear.dropped;

@@ -451,7 +451,7 @@ fn listening() -> signals::Signals {
         signals.begin(9, signal(number));
     }
     let pattern = Pattern::parse("ticks.#").expect("a pattern");
-    signals.opened(KEY, (1, 1), pattern);
+    signals.opened(KEY, (1, 1), pattern, None);
     signals.stands(KEY);
     let topic = crate::wire::signal::topic("ticks.#");
     signals.arrived((0, 1), (1, 1), &topic, 0);
@@ -488,4 +488,15 @@ fn a_signal_twice_out_of_order_or_never_sent_is_seen() {
         assert_eq!(broken_by(verdict), ORACLE);
     }
     assert_eq!(tag::parse('s', &signal(2).body), Some((2, 0)));
+}
+
+#[test]
+fn a_signal_beyond_the_credit_is_seen() {
+    let mut signals = signals::Signals::default();
+    let pattern = Pattern::parse("ticks.#").expect("a pattern");
+    signals.opened(KEY, (1, 1), pattern, Some(100));
+    assert_eq!(signals.charged(KEY, 150), Ok(()), "one may pass it");
+    assert!(signals.charged(KEY, 1).is_err());
+    signals.returned(KEY, 51);
+    assert_eq!(signals.charged(KEY, 1), Ok(()));
 }

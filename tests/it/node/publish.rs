@@ -277,9 +277,11 @@ fn a_bad_frame_is_refused_and_the_session_goes_on() {
             &[],
         );
         let welcome = fabric.inbox(&client);
-        assert!(
-            matches!(&welcome[0].header, Reply::Welcome(w) if w.version == VERSION && w.node == "a")
-        );
+        let Reply::Welcome(welcome) = &welcome[0].header else {
+            panic!("{welcome:?}");
+        };
+        assert_eq!((welcome.version, &*welcome.node), (VERSION, "a"));
+        assert_eq!(welcome.producer_window, 256, "as the topology says");
     }
     fabric.send(
         &client,

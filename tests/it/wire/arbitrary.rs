@@ -147,11 +147,11 @@ fn welcome() -> BoxedStrategy<Reply> {
         number(),
         option::of(text()),
         number(),
-        number(),
+        (number(), number()),
         vec(node, 0..4),
     )
         .prop_map(
-            |(version, fabric, node, epoch, principal, frame_max, window, nodes)| {
+            |(version, fabric, node, epoch, principal, frame_max, windows, nodes)| {
                 Reply::Welcome(Welcome {
                     version,
                     fabric,
@@ -159,7 +159,8 @@ fn welcome() -> BoxedStrategy<Reply> {
                     epoch,
                     principal,
                     frame_max,
-                    window,
+                    window: windows.0,
+                    producer_window: windows.1,
                     nodes,
                 })
             },
