@@ -182,12 +182,8 @@ fn welcome(
 fn example(topology: &Topology) -> Option<(String, String)> {
     let mut channels: Vec<_> = topology.channels.iter().collect();
     channels.sort_by_key(|(name, channel)| (!channel.is_stored(), channel.partitions < 2, *name));
-    let pattern = channels.first()?.1.subjects.first()?.as_str();
-    let words = pattern.split('.').map(|word| match word {
-        "*" | "#" => "new",
-        word => word,
-    });
-    Some((pattern.to_owned(), words.collect::<Vec<_>>().join(".")))
+    let pattern = channels.first()?.1.subjects.first()?;
+    Some((pattern.as_str().to_owned(), pattern.example("new")))
 }
 
 /// The text as one word of a shell.

@@ -253,6 +253,8 @@ impl Driver {
             silence: format!("inproc://silence-{}", self.sockets_made),
         };
         transport.monitor.set_linger(0)?;
+        // libzmq's thread would wait at a high-water mark.
+        transport.monitor.set_rcvhwm(0)?;
         transport.dealer.monitor(&watch, events())?;
         transport.monitor.connect(&watch)?;
         transport.dealer.connect(&address.endpoint)?;

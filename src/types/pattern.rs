@@ -74,6 +74,15 @@ impl<'a> Subject<'a> {
 }
 
 impl Pattern {
+    /// A subject that it selects, with `word` where any would do.
+    pub fn example(&self, word: &str) -> String {
+        let words = self.as_str().split('.').map(|own| match own {
+            "*" | "#" => word,
+            own => own,
+        });
+        words.collect::<Vec<_>>().join(".")
+    }
+
     /// Checks `text`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         check_words(text, |word| {
@@ -187,6 +196,16 @@ mod tests {
         ] {
             let parsed = Pattern::parse(pattern).expect(pattern);
             assert_eq!(parsed.matches(subject), expected, "{pattern} on {subject}");
+        }
+    }
+
+    #[test]
+    fn an_example_is_selected_by_its_pattern() {
+        for pattern in ["orders.#", "*.new", "#", "订单.*.x.#", "a.b"] {
+            let parsed = Pattern::parse(pattern).expect(pattern);
+            let example = parsed.example("new");
+            Subject::parse(&example).expect("a subject");
+            assert!(parsed.matches(&example), "{example} on {pattern}");
         }
     }
 

@@ -45,19 +45,15 @@ pub(super) struct Load {
     ends: Mutex<Option<BTreeMap<Partition, Offset>>>,
 }
 
-/// The channels whose records are confirmed by a quorum, each with a subject that it captures.
+/// The channels whose records are stored, each with a subject that it captures.
 pub(super) fn stored_channels(topology: &Topology) -> Vec<Loaded> {
     let stored = topology.channels.iter().filter(|(_, c)| c.is_stored());
     let loaded = stored.filter_map(|(name, channel)| {
-        let pattern = channel.subjects.first()?.as_str();
-        let words = pattern.split('.').map(|word| match word {
-            "*" | "#" => "drill",
-            word => word,
-        });
+        let pattern = channel.subjects.first()?;
         Some(Loaded {
             name: name.clone(),
-            pattern: pattern.to_owned(),
-            subject: words.collect::<Vec<_>>().join("."),
+            pattern: pattern.as_str().to_owned(),
+            subject: pattern.example("drill"),
         })
     });
     loaded.collect()

@@ -238,6 +238,10 @@ fn print(args: &Args, outcome: &Outcome, out: &mut impl Write) -> io::Result<()>
     for death in &trouble.deaths {
         writeln!(out, "{death}")?;
     }
+    if trouble.kills == 0 || balance.confirmed == 0 {
+        let what = "nothing was proven: a drill needs a kill and a confirm";
+        writeln!(out, "{what}; give it more time with --seconds")?;
+    }
     let pause = trouble.longest_pause.as_secs_f64();
     writeln!(
         out,
