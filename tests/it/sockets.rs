@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use weft::actor::{Exit, SocketName, StartError, spawn_node};
 use weft::node::Lane;
-use weft::wire::Code;
-use weft::wire::client::Reply;
+use weft::types::Incarnation;
+use weft::wire::client::{ConfirmLevel, Hello, Publish, Reply, Request};
+use weft::wire::peer::{Envelope, PEER_VERSION, PeerMessage, State};
+use weft::wire::{Code, encode_peer, encode_request};
 
 use crate::support::{Fabric, PATIENCE, Process, Speaker, wait_for, wait_until, weft};
 
@@ -134,6 +136,97 @@ fn frames_of_no_bytes_and_of_many_parts_are_refused_and_others_served() {
     assert!(matches!(odd.answer().header, Reply::Refuse(_)));
     bystander.hello();
     odd.hello();
+}
+
+/// What comes over a network that damages frames: good ones with bytes changed, good ones cut off,
+/// and bytes that never were one.
+fn damaged_frames(good: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let mut state = 7_u64;
+    let mut draw = move |below: usize| {
+        // Knuth's MMIX generator; its high bits are the good ones.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    (0..3_000).map(move |turn| {
+        let mut frame = good[draw(good.len())].clone();
+        match turn % 3 {
+            0 => frame.truncate(draw(frame.len())),
+            1 => {
+                for _ in 0..=draw(4) {
+                    let position = draw(frame.len());
+                    frame[position] = draw(256) as u8;
+                }
+            }
+            _ => frame = (0..draw(200)).map(|_| draw(256) as u8).collect(),
+        }
+        frame
+    })
+}
+
+/// Hostile bytes at every endpoint of a running node; whoever behaves is served meanwhile.
+#[test]
+fn random_and_damaged_frames_stop_no_node_and_disturb_nobody() {
+    let fabric = Fabric::new(&["a"]);
+    let mut node = fabric.serve("a");
+    let bystander = fabric.speaker("a");
+    bystander.hello();
+    let publish = Request::Publish(Publish {
+        id: Some(1),
+        confirm: Some(ConfirmLevel::Quorum),
+        subject: Some("audit.x".to_owned()),
+        ..Publish::default()
+    });
+    let records = b"\x81\xa4body\xa1x";
+    let envelope = Envelope {
+        version: PEER_VERSION,
+        fabric: "test".to_owned(),
+        node: "b".into(),
+        incarnation: Incarnation(7),
+        epoch: 1,
+    };
+    let state = PeerMessage::State(State::default());
+    let hello = encode_request(&Request::Hello(Hello::default()), &[]);
+    let good = [
+        hello.to_vec(),
+        encode_request(&publish, records).to_vec(),
+        encode_peer(&envelope, &[state]).to_vec(),
+        // A subscription, as SUB sockets send it.
+        b"\x01ticks.#\0".to_vec(),
+    ];
+    let signals = fabric.topology().nodes[0].signals.bind.clone();
+    let endpoints = [
+        (zmq::DEALER, fabric.endpoint("a")),
+        (zmq::DEALER, fabric.peers_endpoint("a")),
+        (zmq::XSUB, signals),
+    ];
+    let context = zmq::Context::new();
+    let sockets = endpoints.map(|(kind, endpoint)| {
+        let socket = context.socket(kind).expect("a socket");
+        socket.set_linger(0).expect("linger");
+        socket.connect(&endpoint).expect("an endpoint");
+        socket
+    });
+    let mut confirmed = 0;
+    for (turn, frame) in damaged_frames(&good).enumerate() {
+        for socket in &sockets {
+            // A full pipe is the sender's own trouble.
+            let _ = socket.send(&frame, zmq::DONTWAIT);
+        }
+        if turn % 100 == 99 {
+            bystander.send(&publish, records);
+            match bystander.answer().header {
+                Reply::Confirm(confirm) => confirmed += confirm.runs[0].count,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(confirmed, 30);
+    wait_until("the node has read frames of all kinds", || {
+        bystander.view().sessions.bad_frames >= 1_000
+    });
+    assert!(node.is_running(), "{}", node.log());
 }
 
 #[test]

@@ -4,7 +4,10 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use weft::types::Record;
+use weft::topology::SecretKey;
+use weft::types::{ChannelName, Incarnation, Partition, Record, RecordId, ReplicaId, Wall};
+use weft::wire::entry::{BatchHead, EntryHead, ProducerStamp};
+use weft::wire::founding::Founding;
 use weft::wire::peer::PEER_VERSION;
 use weft::wire::records::{count, decode_record, encode_record, splice_subject};
 use weft::wire::signal::{Signal, decode_signal, encode_signal, topic, topic_pattern};
@@ -26,6 +29,11 @@ fn decode_everywhere(bytes: &Bytes) {
     let _ = request_id(bytes);
     let _ = topic_pattern(bytes);
     let _ = count(bytes);
+    let _ = EntryHead::decode(bytes);
+    let _ = Founding::decode(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let _ = SecretKey::parse(&text);
+    let _ = text.parse::<RecordId>();
     for raw in RawRecords::new(bytes).flatten() {
         assert_eq!(raw.to_record().headers.len(), raw.headers().count());
         if raw.subject.is_none() {
@@ -54,6 +62,53 @@ fn damaged(mut bytes: Vec<u8>, changes: &[(usize, u8)]) -> Bytes {
         }
     }
     bytes.into()
+}
+
+/// A head with the records that it tells of.
+fn entry() -> impl Strategy<Value = (EntryHead, Vec<Bytes>)> {
+    let stamp = prop::option::of((blob(20), number(), blob(16)));
+    let batch = (1..9_u32, blob(50), any::<u32>(), stamp);
+    (0..1_u64 << 60, number(), vec(batch, 0..4)).prop_map(|(first_offset, time, batches)| {
+        let records = batches.iter().map(|(_, records, _, _)| records.clone());
+        let records = records.collect();
+        let head =
+            |(count, records, crc, stamp): (u32, Bytes, u32, Option<(Bytes, u64, Bytes)>)| {
+                let stamp = stamp.map(|(producer, sequence, digest)| ProducerStamp {
+                    producer,
+                    sequence,
+                    digest,
+                });
+                let bytes = records.len() as u32;
+                BatchHead {
+                    count,
+                    bytes,
+                    crc,
+                    stamp,
+                }
+            };
+        let head = EntryHead {
+            first_offset,
+            time: Wall(time),
+            batches: batches.into_iter().map(head).collect(),
+        };
+        (head, records)
+    })
+}
+
+fn founding() -> impl Strategy<Value = Founding> {
+    let voter = (text(), number()).prop_map(|(node, incarnation)| ReplicaId {
+        node: node.as_str().into(),
+        incarnation: Incarnation(incarnation),
+    });
+    let partition = (text(), any::<u32>());
+    (text(), partition, any::<u32>(), vec(voter, 0..8)).prop_map(
+        |(fabric, (channel, number), partitions, voters)| Founding {
+            fabric,
+            partition: Partition::new(&ChannelName::from(channel.as_str()), number),
+            partitions,
+            voters,
+        },
+    )
 }
 
 fn changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
@@ -160,6 +215,25 @@ proptest! {
     }
 
     #[test]
+    fn entries_survive_and_their_prefixes_do_not((head, records) in entry()) {
+        let data = head.encode(&records);
+        let read = EntryHead::decode(&data).expect("decodes");
+        prop_assert_eq!(read, (head, Bytes::from(records.concat())));
+        for end in 0..data.len() {
+            prop_assert!(EntryHead::decode(&data.slice(..end)).is_err());
+        }
+    }
+
+    #[test]
+    fn foundings_survive_and_their_prefixes_do_not(founding in founding()) {
+        let bytes = founding.encode();
+        prop_assert_eq!(Founding::decode(&bytes).expect("decodes"), founding);
+        for end in 0..bytes.len() {
+            prop_assert!(Founding::decode(&bytes[..end]).is_err());
+        }
+    }
+
+    #[test]
     fn a_topic_gives_its_pattern_back(pattern in text()) {
         let expected = (!pattern.contains('\0')).then_some(&*pattern);
         let topic = topic(&pattern);
@@ -178,12 +252,16 @@ proptest! {
         record in record(),
         envelope in envelope(),
         messages in vec(peer_message(), 0..3),
+        (head, batches) in entry(),
+        founding in founding(),
         changes in changes(),
     ) {
         let record = encoded(&[record]);
         decode_everywhere(&damaged(encode_request(&request, &record).into(), &changes));
         decode_everywhere(&damaged(encode_reply(&reply, &record).into(), &changes));
         decode_everywhere(&damaged(record, &changes));
+        decode_everywhere(&damaged(head.encode(&batches).into(), &changes));
+        decode_everywhere(&damaged(founding.encode().into(), &changes));
         decode_everywhere(&damaged(encode_peer(&envelope, &messages).into(), &changes));
     }
 }
