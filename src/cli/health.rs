@@ -43,7 +43,7 @@ pub(crate) struct NodeHealth {
 pub(crate) struct PartitionHealth<'a> {
     /// The view of the leader, or of any replica where none was reached.
     pub(crate) view: &'a PartitionView,
-    /// The leader, if a node reached says that it leads.
+    /// The leader: a node that says so itself, or one that was not asked and that a replica names.
     pub(crate) leader: Option<&'a str>,
 }
 
@@ -84,10 +84,15 @@ impl Health {
     /// Every partition that a node reached is declared to hold.
     pub(crate) fn partitions(&self) -> BTreeMap<(&str, u32), PartitionHealth<'_>> {
         let mut partitions: BTreeMap<_, PartitionHealth<'_>> = BTreeMap::new();
+        let asked = |node: &str| {
+            let mut known = self.nodes.iter().filter_map(|asked| asked.node.as_deref());
+            known.any(|known| known == node)
+        };
         for node in self.views() {
             for view in &node.partitions {
                 let leads = view.role == "leader";
-                let leader = leads.then_some(node.node.as_str());
+                let named = view.leader.as_deref().filter(|leader| !asked(leader));
+                let leader = leads.then_some(node.node.as_str()).or(named);
                 let name = (view.channel.as_str(), view.partition);
                 let known = partitions
                     .entry(name)
@@ -116,7 +121,7 @@ impl Health {
         }
         for ((channel, number), partition) in self.partitions() {
             let Some(leader) = partition.leader else {
-                problems.push(format!("{channel}/{number}: no node reached leads it"));
+                problems.push(format!("{channel}/{number}: nobody is known to lead it"));
                 continue;
             };
             for replica in &partition.view.replicas {

@@ -256,6 +256,12 @@ fn status_says_in_words_what_is_wrong() {
     assert_eq!(health["healthy"], true);
     assert_eq!(health["nodes"].as_array().map(Vec::len), Some(3));
 
+    // One node alone can tell, whoever leads.
+    for name in NAMES {
+        let output = run(&fabric, &["status", "--connect", &fabric.endpoint(name)]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stdout));
+    }
+
     nodes.get_mut("b").expect("b").kill();
     let output = run(&fabric, &["status"]);
     assert_eq!(code(&output), 1);
