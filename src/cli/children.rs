@@ -37,6 +37,8 @@ pub(crate) struct Supervised {
     /// When to start it again.
     again: Option<Instant>,
     pause: Duration,
+    /// Whether it has run before: then what it cannot do now may pass.
+    proven: bool,
 }
 
 /// How to start a node.
@@ -85,6 +87,7 @@ impl Supervised {
             started: Instant::now(),
             again: None,
             pause: PAUSE_MIN,
+            proven: false,
         }
     }
 
@@ -156,7 +159,8 @@ impl Supervised {
             say(&format!("node {} ended: {status}", self.name));
             return;
         }
-        if status.code() == Some(1) {
+        self.proven |= status.code() != Some(1) || self.started.elapsed() >= STEADY;
+        if !self.proven {
             // It said why it does not start; trying again would not change that.
             say(&format!("node {} is not started again", self.name));
             return;

@@ -420,6 +420,11 @@ impl Node {
         principal: Option<String>,
         parts: &[Bytes],
     ) {
+        // Another key behind the same routing id is another client, and takes nothing over.
+        let other = |session: &Session| session.principal != principal;
+        if self.sessions.get(&client).is_some_and(other) {
+            self.end_session(&client);
+        }
         let known = self.sessions.contains_key(&client);
         let full = self.sessions.len() as u64 >= self.topology.limits.sessions_max;
         let payload = Payload::of(parts);

@@ -186,7 +186,8 @@ pub const TABLE: &[(Code, &str, bool, &str)] = &[
         Code::NoQuorum,
         "no_quorum",
         true,
-        "the partition has no quorum of replicas now; nothing was stored",
+        "the partition has no quorum of replicas now; nothing was stored (kept for later: no node \
+         sends it yet)",
     ),
     (
         Code::OutcomeUnknown,
@@ -222,7 +223,7 @@ pub const TABLE: &[(Code, &str, bool, &str)] = &[
         Code::NotGranted,
         "not_granted",
         false,
-        "the principal may not do this",
+        "the principal may not do this (kept for later: no node sends it yet)",
     ),
 ];
 

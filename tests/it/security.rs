@@ -21,8 +21,13 @@ enum Outcome {
 
 /// Connects and waits for the end of the handshake. `keys` are one's own and the server's.
 fn knock(endpoint: &str, keys: Option<(&Keys, &[u8; 32])>) -> Outcome {
+    knock_as(zmq::DEALER, endpoint, keys)
+}
+
+/// The same with the socket that belongs there: any other is turned away whatever its key.
+fn knock_as(kind: zmq::SocketType, endpoint: &str, keys: Option<(&Keys, &[u8; 32])>) -> Outcome {
     let context = zmq::Context::new();
-    let socket = context.socket(zmq::DEALER).expect("a socket");
+    let socket = context.socket(kind).expect("a socket");
     socket.set_linger(0).expect("linger");
     if let Some((own, server)) = keys {
         socket.set_curve_serverkey(server).expect("a key");
@@ -92,6 +97,12 @@ fn declared_keys_pass_at_their_own_endpoints_only() {
     ] {
         assert_eq!(knock(endpoint, keys), Outcome::Refused, "{who}");
     }
+    let signals = fabric.topology().nodes[0].signals.advertise.clone();
+    let listen = |keys| knock_as(zmq::SUB, &signals, keys);
+    assert_eq!(listen(Some((peer, server))), Outcome::Admitted);
+    assert_eq!(listen(Some((&stranger, server))), Outcome::Refused);
+    assert_eq!(listen(Some((client, server))), Outcome::Refused);
+    assert_eq!(listen(None), Outcome::Refused);
     // Whoever knows a public key does not have the secret one.
     let thief = Keys {
         public: client.public,

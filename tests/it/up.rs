@@ -1,6 +1,6 @@
 //! `weft up`: starts what the topology names, restarts what dies, and leaves nothing behind.
 
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,45 @@ fn up_runs_every_node_restarts_a_killed_one_and_stops_them_all() {
             "a node outlived `weft up`"
         );
     }
+}
+
+#[test]
+fn without_restart_the_dead_stay_dead_and_the_last_one_ends_up() {
+    let fabric = Fabric::new(&NAMES);
+    let mut up = Up::start(&fabric, &["--no-restart"]);
+    healthy(&fabric);
+    for name in NAMES {
+        kill_process(up.pid(name), Signal::KILL).expect("a child of up");
+        wait_until("its death is told", || {
+            up.process.log().contains(&format!("node {name} ended"))
+        });
+    }
+    assert_eq!(up.process.wait().code(), Some(1));
+    let log = up.process.flat_log();
+    assert!(log.contains("no node is left"), "{log}");
+    assert!(!log.contains("started again"), "{log}");
+}
+
+/// A port that is taken for a moment is no reason to stay down for good.
+#[test]
+fn a_node_that_has_run_is_tried_again_when_it_cannot_start() {
+    let fabric = Fabric::new(&NAMES);
+    let up = Up::start(&fabric, &[]);
+    healthy(&fabric);
+    let before = up.pid("b");
+    let endpoint = fabric.endpoint("b");
+    let address = endpoint.strip_prefix("tcp://").expect("tcp");
+    kill_process(before, Signal::KILL).expect("a child of up");
+    let taken = wait_for("the port of b", || {
+        TcpListener::bind(address).ok().or_else(|| {
+            // It was quicker; once more. It may just be dead already.
+            let _ = kill_process(up.pid("b"), Signal::KILL);
+            None
+        })
+    });
+    wait_until("b fails to start", || up.process.log().contains("in use"));
+    drop(taken);
+    healthy(&fabric);
 }
 
 #[test]

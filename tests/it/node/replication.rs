@@ -283,6 +283,33 @@ fn a_topology_that_moves_or_recounts_partitions_is_refused() {
 }
 
 // [P2] [P4] a frame of another fabric, of a node nobody declared, or under this node's own name.
+/// Another folder of b speaks in turn with b itself: it is said, and costs nothing.
+#[test]
+fn two_nodes_under_one_name_are_told_and_lose_nothing() {
+    let mut fabric = Fabric::ready();
+    let twin = Envelope {
+        version: 1,
+        fabric: "quickstart".to_owned(),
+        node: "b".into(),
+        incarnation: Incarnation(5),
+        epoch: 1,
+    };
+    let client = fabric.client("a", "one");
+    for _ in 0..3 {
+        let frame = encode_peer(&twin, &[]);
+        let principal = None;
+        fabric.input("a", Input::PeerFrame { principal, frame });
+        for _ in 0..12 {
+            fabric.tick();
+        }
+    }
+    let problems = fabric.view("a").problems;
+    let told = |text: &String| text.contains("two nodes run under the name b");
+    assert!(problems.iter().any(told), "{problems:?}");
+    assert!(store(&mut fabric, &client, "1"));
+    fabric.run_until("it is forgotten", Fabric::is_healthy);
+}
+
 #[test]
 fn frames_of_strangers_have_no_effect_and_are_shown() {
     let mut fabric = Fabric::ready();

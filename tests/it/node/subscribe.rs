@@ -1,8 +1,11 @@
 //! Reading streams: positions, history and tail, windows.
 
+use weft::node::Input;
 use weft::types::Wall;
-use weft::wire::Code;
-use weft::wire::client::{Ack, Credit, From, Publish, Reply, Request, Subscribe, Unsubscribe};
+use weft::wire::client::{
+    Ack, Credit, From, Hello, Publish, Reply, Request, Subscribe, Unsubscribe,
+};
+use weft::wire::{Code, encode_request};
 
 use super::{assert_refused, confirms, delivers, refusals};
 use crate::kit::{Client, Fabric, record};
@@ -418,4 +421,30 @@ fn a_pattern_selects_across_channels_and_partitions() {
     }
     bodies.sort();
     assert_eq!(bodies, ["audit.eu", "orders.eu", "orders.eu"]);
+}
+
+/// A routing id proves nothing: who comes under that of another key takes nothing over.
+#[test]
+fn another_key_behind_a_routing_id_is_another_client() {
+    let mut fabric = Fabric::ready();
+    let client = fabric.client("a", "one");
+    let mut say = |principal: &str, request: &Request| {
+        let input = Input::ClientFrame {
+            client: client.id.clone(),
+            principal: Some(principal.to_owned()),
+            frames: vec![encode_request(request, &[])],
+        };
+        fabric.input("a", input);
+        fabric.view("a").sessions
+    };
+    let subscribe = Request::Subscribe(Subscribe {
+        id: 1,
+        pattern: "orders.#".to_owned(),
+        ..Subscribe::default()
+    });
+    assert_eq!(say("billing", &subscribe).subscriptions, 1);
+    let hello = Request::Hello(Hello::default());
+    assert_eq!(say("billing", &hello).subscriptions, 1);
+    let after = say("stock", &hello);
+    assert_eq!((after.sessions, after.subscriptions), (1, 0));
 }
