@@ -5,7 +5,7 @@
 //! adds no delay. A frame is sent again under the sequence it had, so a quorum-confirmed record is
 //! stored once however often its answer is lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use serde_bytes::ByteBuf;
@@ -67,6 +67,8 @@ pub(super) struct Lane {
     flight: Option<Flight>,
     /// The channel of each subject, as confirms told it.
     channels: BTreeMap<String, String>,
+    /// Subjects whose channel offers no confirm, as refusals told it.
+    unconfirmed: BTreeSet<String>,
     /// How many records the next frame may hold.
     bundle_max: usize,
     actions: Vec<LaneAction>,
@@ -109,6 +111,7 @@ impl Lane {
             queue: VecDeque::new(),
             flight: None,
             channels: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
             bundle_max: BUNDLE_RECORDS,
             actions: Vec::new(),
         }
@@ -236,7 +239,11 @@ impl Lane {
         let code = Code::from_number(refuse.code);
         let whole = refuse.records.is_empty() && refuse.partition.is_none();
         if whole && code == Some(Code::ConfirmNotOffered) && self.level == Level::Best {
-            self.level = Level::None;
+            if self.unconfirmed.len() >= SUBJECTS_KNOWN {
+                self.unconfirmed.clear();
+            }
+            let subjects = flight.records.iter().map(|record| &record.subject);
+            self.unconfirmed.extend(subjects.cloned());
             self.unload();
             return;
         }
@@ -315,6 +322,7 @@ impl Lane {
             sequence: self.sequence,
             level: match self.level {
                 Level::None => ConfirmLevel::None,
+                Level::Best if self.unconfirmed.contains(&records[0].subject) => ConfirmLevel::None,
                 Level::Best | Level::Quorum => ConfirmLevel::Quorum,
             },
             slots: vec![Slot::Open; records.len()],

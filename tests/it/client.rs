@@ -332,6 +332,19 @@ fn a_channel_without_confirms_is_published_to_without_one() {
     assert!(matches!(node.next_raw().header, Request::Hello(_)));
     node.welcome();
     assert_eq!(outcomes.next(), Some(Ok(Receipt::Taken)));
+
+    // What the one channel lacks is asked of every other.
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (stored, _) = node.next_publish();
+    assert_eq!(stored.confirm, Some(ConfirmLevel::Quorum));
+    publisher
+        .send(&record("ticks.eu", None, "y"))
+        .expect("taken");
+    node.confirm(&stored, &[(0, 0, 7, 1)]);
+    let (known, _) = node.next_publish();
+    assert_eq!(known.confirm, Some(ConfirmLevel::None));
 }
 
 #[test]

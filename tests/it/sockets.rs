@@ -1,14 +1,16 @@
 //! A node's sockets and its start: what strangers may send, who may hold what, how it ends, and
 //! that a failed socket comes back.
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use weft::actor::{Exit, SocketName, StartError, spawn_node};
+use weft::client::{Address, Client, ConnectOptions, Item, Receipt, Start, Subscription, Wanted};
 use weft::node::Lane;
-use weft::types::Incarnation;
+use weft::types::{Incarnation, Record, Span};
 use weft::wire::client::{ConfirmLevel, Hello, Publish, Reply, Request};
 use weft::wire::peer::{Envelope, PEER_VERSION, PeerMessage, State};
 use weft::wire::{Code, encode_peer, encode_request};
@@ -322,13 +324,68 @@ fn a_name_that_is_not_in_the_file_is_answered_with_the_nearest() {
     assert!(said.contains("did you mean \"alpha\"?"), "{said}");
 }
 
+/// A client of one node that listens to signals.
+struct End {
+    client: Client,
+    signals: RefCell<Subscription>,
+}
+
+impl End {
+    fn connect(fabric: &Fabric, name: &str) -> Self {
+        let address = Address::open(fabric.endpoint(name));
+        let client = Client::connect(ConnectOptions {
+            follow: false,
+            timeout: Span::from_secs(30),
+            ..ConnectOptions::new(vec![address])
+        })
+        .expect("connected");
+        let signals = client.subscribe(Wanted::new("ticks.#", Start::End));
+        Self {
+            signals: RefCell::new(signals.expect("subscribed")),
+            client,
+        }
+    }
+
+    fn record(subject: &str) -> Record {
+        Record {
+            subject: subject.to_owned(),
+            ..Record::default()
+        }
+    }
+
+    /// Every partition has two replicas: nothing is confirmed unless both nodes hear each other.
+    fn store(&self) {
+        let outcome = self.client.publish(&Self::record("audit.x"));
+        assert!(
+            matches!(outcome, Ok(Ok(Receipt::Stored { .. }))),
+            "{outcome:?}"
+        );
+    }
+
+    fn signal(&self, other: &Self) {
+        wait_for("a signal", || {
+            // Those that come before the link stands are gaps.
+            let sent = self.client.publish(&Self::record("ticks.x"));
+            assert_eq!(sent, Ok(Ok(Receipt::Taken)));
+            let mut signals = other.signals.borrow_mut();
+            let item = signals.next_within(Duration::from_millis(50)).ok()?;
+            matches!(item, Item::Record(_)).then_some(())
+        });
+        // None of these is taken for an answer to the next failure.
+        let mut signals = other.signals.borrow_mut();
+        while signals.next_within(Duration::from_millis(200)).is_ok() {}
+    }
+}
+
 #[test]
 fn a_failed_socket_serves_again_on_its_endpoint() {
     let fabric = Fabric::new(&["a", "b"]);
     let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+    let _b = fabric.serve("b");
     let client = fabric.speaker("a");
     client.hello();
     assert_eq!(client.view().restarts, 0);
+    let ends = ["a", "b"].map(|name| End::connect(&fabric, name));
     let sockets = [
         SocketName::Clients(0),
         SocketName::Peers,
@@ -345,6 +402,11 @@ fn a_failed_socket_serves_again_on_its_endpoint() {
         });
         client.hello();
         fabric.speaker("a").hello();
+        // Both ways over every socket between them, and to the clients of each.
+        for (from, to) in [(0, 1), (1, 0)] {
+            ends[from].store();
+            ends[from].signal(&ends[to]);
+        }
     }
     assert_eq!(client.view().restarts, 7);
     assert_eq!(node.stop(), Exit::Stopped);

@@ -426,58 +426,6 @@ fn without_a_quorum_a_publish_is_answered_in_time() {
     );
 }
 
-// [C42] promise 5: a full bound answers `busy`, and others are served.
-#[test]
-fn a_producer_beyond_its_bound_is_told_to_come_back() {
-    let mut fabric = Fabric::ready();
-    fabric.slow_disks = fabric.nodes.keys().cloned().collect();
-    let client = fabric.client("a", "fast");
-    let body = "x".repeat(1 << 19);
-    let mut busy = None;
-    for id in 1..20 {
-        fabric.publish(&client, publish(id), &[record("orders.a", "k", &body)]);
-        busy = busy.or(refusals(&fabric.inbox(&client)).pop());
-    }
-    let busy = busy.expect("the bound is reached");
-    assert_eq!(busy.name, "busy");
-    // [C40] busy says when to retry.
-    assert!(busy.retry && busy.retry_after_ms.is_some());
-    fabric.slow_disks.clear();
-    fabric.sync_slow_disks();
-    let other = fabric.client("a", "other");
-    fabric.publish(&other, publish(1), &[record("orders.a", "k", "1")]);
-    assert_eq!(confirms(&fabric.answer(&other)).len(), 1);
-}
-
-#[test]
-fn a_disk_below_its_mark_refuses_and_takes_up_again() {
-    let mut fabric = Fabric::ready();
-    let gauges = |disk_free| {
-        Input::Gauges(weft::node::Gauges {
-            disk_free,
-            ..Default::default()
-        })
-    };
-    for node in ["a", "b", "c"] {
-        fabric.input(node, gauges(1));
-    }
-    let client = fabric.client("a", "one");
-    fabric.publish(&client, publish(1), &[record("audit.x", "k", "1")]);
-    assert_refused(&fabric.answer(&client), Code::DiskFull);
-    assert!(
-        fabric
-            .view("a")
-            .problems
-            .iter()
-            .any(|problem| problem.contains("disk_free_min"))
-    );
-    for node in ["a", "b", "c"] {
-        fabric.input(node, gauges(1 << 40));
-    }
-    fabric.publish(&client, publish(2), &[record("audit.x", "k", "1")]);
-    assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
-}
-
 // The clients of a node whose journal failed are served by the others.
 #[test]
 fn a_node_with_a_failed_journal_hands_its_clients_on() {

@@ -1,0 +1,113 @@
+//! What is bounded answers by name when it is full, and nobody else is refused for it.
+
+use weft::node::{Gauges, Input};
+use weft::wire::Code;
+use weft::wire::client::{Hello, Publish, Request, Subscribe};
+
+use super::{assert_refused, confirms, refusals};
+use crate::kit::{Fabric, record};
+
+fn publish(id: u64) -> Publish {
+    Publish {
+        id: Some(id),
+        ..Publish::default()
+    }
+}
+
+// [C42] promise 5: a full bound answers `busy`, and others are served.
+#[test]
+fn a_producer_beyond_its_bound_is_told_to_come_back() {
+    let mut fabric = Fabric::ready();
+    fabric.slow_disks = fabric.nodes.keys().cloned().collect();
+    let client = fabric.client("a", "fast");
+    let body = "x".repeat(1 << 19);
+    let mut busy = None;
+    for id in 1..20 {
+        fabric.publish(&client, publish(id), &[record("orders.a", "k", &body)]);
+        busy = busy.or(refusals(&fabric.inbox(&client)).pop());
+    }
+    let busy = busy.expect("the bound is reached");
+    assert_eq!(busy.name, "busy");
+    // [C40] busy says when to retry.
+    assert!(busy.retry && busy.retry_after_ms.is_some());
+    // The bound is that client's own.
+    let other = fabric.client("a", "other");
+    fabric.publish(&other, publish(1), &[record("audit.x", "k", "1")]);
+    assert!(refusals(&fabric.inbox(&other)).is_empty());
+    fabric.slow_disks.clear();
+    fabric.sync_slow_disks();
+    assert_eq!(confirms(&fabric.answer(&other)).len(), 1);
+}
+
+// promise 5: tables are bounded too, and a node that stops takes nothing new.
+#[test]
+fn full_tables_and_a_stopping_node_are_refused_by_name() {
+    let mut fabric = Fabric::ready();
+    let limits = fabric.topology.limits.clone();
+    let client = fabric.client("a", "one");
+    let subscribe = |id| Subscribe {
+        id,
+        pattern: "orders.#".to_owned(),
+        ..Subscribe::default()
+    };
+    for id in 0..limits.subscriptions_max {
+        fabric.subscribe(&client, subscribe(id));
+    }
+    assert!(refusals(&fabric.inbox(&client)).is_empty());
+    fabric.subscribe(&client, subscribe(limits.subscriptions_max));
+    let refused = refusals(&fabric.inbox(&client));
+    assert_eq!(refused[0].name, "too_many_subscriptions");
+
+    for number in 1..limits.sessions_max {
+        let other = fabric.client("a", &number.to_string());
+        fabric.send(&other, &Request::Hello(Hello::default()), &[]);
+        assert!(refusals(&fabric.inbox(&other)).is_empty());
+    }
+    let late = fabric.client("a", "late");
+    fabric.send(&late, &Request::Hello(Hello::default()), &[]);
+    let refused = refusals(&fabric.inbox(&late));
+    assert_eq!(refused[0].name, "too_many_sessions");
+    // Whoever was there is served.
+    fabric.publish(&client, publish(1), &[record("audit.x", "k", "1")]);
+    fabric.run_until("it is confirmed", |fabric| {
+        fabric.view("a").sessions.inflight_bytes == 0
+    });
+    assert_eq!(confirms(&fabric.inbox(&client)).len(), 1);
+
+    fabric.input("a", Input::Stop);
+    fabric.publish(&client, publish(2), &[record("audit.x", "k", "2")]);
+    let refused = refusals(&fabric.inbox(&client));
+    assert!(
+        refused.iter().any(|no| no.name == "stopping"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_disk_below_its_mark_refuses_and_takes_up_again() {
+    let mut fabric = Fabric::ready();
+    let gauges = |disk_free| {
+        Input::Gauges(Gauges {
+            disk_free,
+            ..Gauges::default()
+        })
+    };
+    for node in ["a", "b", "c"] {
+        fabric.input(node, gauges(1));
+    }
+    let client = fabric.client("a", "one");
+    fabric.publish(&client, publish(1), &[record("audit.x", "k", "1")]);
+    assert_refused(&fabric.answer(&client), Code::DiskFull);
+    assert!(
+        fabric
+            .view("a")
+            .problems
+            .iter()
+            .any(|problem| problem.contains("disk_free_min"))
+    );
+    for node in ["a", "b", "c"] {
+        fabric.input(node, gauges(1 << 40));
+    }
+    fabric.publish(&client, publish(2), &[record("audit.x", "k", "1")]);
+    assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+}
