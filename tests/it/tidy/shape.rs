@@ -8,7 +8,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
 
 /// The one file of tests that may sleep: between two looks at a condition it waits for.
-const POLLS: &str = "tests/it/wait.rs";
+const POLLS: &str = "tests/it/support.rs";
 
 #[test]
 fn every_file_is_in_shape() {
@@ -52,7 +52,7 @@ fn problems(path: &str, text: &str) -> Vec<String> {
         true => text,
         false => test_part(text),
     };
-    let sleeps = |word: &str| word == "sleep" || word == "sleep_ms";
+    let sleeps = |word: &str| ["sleep", "sleep_ms", "park_timeout"].contains(&word);
     if path != POLLS && words(&super::source::code(tests)).any(|(_, word)| sleeps(word)) {
         problems.push(format!(
             "{path}: a test waits for a condition (with {POLLS}), it never sleeps"
@@ -160,6 +160,11 @@ fn a_file_out_of_shape_is_seen() {
             "never sleeps",
         ),
         ("src/a.rs", nap, "never sleeps"),
+        (
+            "tests/a.rs",
+            "//! A.\nfn f() { park_timeout(x) }\n",
+            "never sleeps",
+        ),
     ] {
         let found = problems(path, text);
         assert_eq!(found.len(), 1, "{culprit}: {found:?}");
