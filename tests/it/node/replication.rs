@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use weft::node::{Input, Node, NodeConfig, NodeError, Recovery};
-use weft::types::{Incarnation, JournalItem, NodeName};
+use weft::types::{Incarnation, JournalItem, NodeName, Span};
 use weft::wire::client::{From, Publish, Subscribe};
 use weft::wire::encode_peer;
 use weft::wire::peer::Envelope;
@@ -141,6 +141,37 @@ fn a_leader_whose_disk_stalls_hands_over_and_is_given_nothing_until_it_syncs() {
     });
     assert!(store(&mut fabric, &client, "3"));
     assert!(fabric.view(leader.as_str()).problems.is_empty());
+}
+
+/// It follows well enough to look ready, and could not even write down a vote for itself.
+#[test]
+fn nothing_is_handed_back_to_a_node_whose_disk_stalls() {
+    let mut fabric = Fabric::ready();
+    let preferred = fabric.leader("audit", 0).expect("a leader");
+    fabric.kill(preferred.as_str());
+    fabric.run_until("another leads", |fabric| {
+        fabric
+            .leader("audit", 0)
+            .is_some_and(|now| now != preferred)
+    });
+    let other = fabric.leader("audit", 0).expect("a leader");
+    fabric.start(preferred.as_str());
+    let client = fabric.client(other.as_str(), "one");
+    assert!(store(&mut fabric, &client, "it follows"));
+    for _ in 0..8 {
+        fabric.tick();
+    }
+    fabric.slow_disks.insert(preferred.clone());
+    for _ in 0..24 {
+        // A hand-over that is only tried holds publishes up until it is given up.
+        let asked = fabric.now.mono;
+        assert!(store(&mut fabric, &client, "it stalls"));
+        assert!(fabric.now.mono.since(asked) < Span::from_millis(300));
+        for _ in 0..5 {
+            fabric.tick();
+        }
+    }
+    assert_eq!(fabric.leader("audit", 0), Some(other));
 }
 
 #[test]
