@@ -18,7 +18,7 @@ record = {"key": "customer-42", "body": body.encode(), "headers": {"from": "publ
 
 send(node, "publish", publish, [record])
 while True:
-    name, fields, _ = receive(node)
+    name, fields, *_ = receive(node)
     if name == "confirm":
         [run] = fields["runs"]
         print(f"stored {fields['channel']}/{run['partition']}/{run['offset']}")

@@ -13,7 +13,7 @@ send(node, "subscribe", {"id": 1, "pattern": "ticks.#"})
 
 expected = None  # The sequence of the next signal.
 while expected is None or expected < 3:
-    name, fields, records = receive(node)
+    name, fields, records, size = receive(node)
     if name is None:
         send(node, "subscribe", {"id": 1, "pattern": "ticks.#"})
     elif name == "refuse":
@@ -28,3 +28,5 @@ while expected is None or expected < 3:
         for record in records:
             print(record["subject"], record["body"].decode())
         expected = sequence + len(records)
+        if records:  # They are read: as many bytes may come again.
+            send(node, "credit", {"id": 1, "bytes": size})

@@ -17,7 +17,7 @@ subscribe = {"id": 1, "pattern": pattern, "from": "start", "offsets": offsets}
 
 send(node, "subscribe", subscribe)
 while left > 0:
-    name, fields, records = receive(node)
+    name, fields, records, _ = receive(node)
     if name is None:
         send(node, "subscribe", subscribe)
     elif name == "refuse":

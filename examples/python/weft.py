@@ -25,11 +25,12 @@ def send(socket, name, fields, records=()):
 
 
 def receive(socket):
-    """The next message's name, fields and records. After 5 s of silence the name is None."""
+    """The next message: its name, its fields, its records and their bytes. After 5 s of silence the name is None."""
     if not socket.poll(5000):
-        return None, {}, []
+        return None, {}, [], 0
+    frame = socket.recv()
     unpacker = msgpack.Unpacker(max_buffer_size=0)
-    unpacker.feed(socket.recv())
-    header, *records = unpacker
-    [(name, fields)] = header.items()
-    return name, fields, records
+    unpacker.feed(frame)
+    [(name, fields)] = unpacker.unpack().items()
+    size = len(frame) - unpacker.tell()
+    return name, fields, list(unpacker), size

@@ -86,7 +86,7 @@ fn summary(source: &Source) -> String {
     };
     format!(
         "{found}; fabric {} epoch {}: {}, {}, {}; at its limits a node holds {} of memory \
-         (of which {} for clients that do not read one subscription each) and {disk}, from {}",
+         (of which {} for clients that do not read) and {disk}, from {}",
         topology.fabric.name,
         topology.fabric.epoch,
         plural(topology.nodes.len(), "node"),

@@ -1,5 +1,6 @@
 //! `weft up`: a whole fabric on this machine, one child process per node, watched and restarted.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,11 +8,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Failure;
 use super::children::{Launch, Supervised, absolute, say, stop, write_quickstart};
 use super::connect::on_interrupt;
 use super::health::Health;
-use super::options::{Target, read_topology};
+use super::options::{Resolved, Target, read_topology};
+use crate::node::NodeView;
 use crate::topology::{Node, Topology};
 
 /// How often children are looked after.
@@ -29,6 +33,12 @@ pub(crate) struct Args {
     /// Leave a node that died dead
     #[arg(long)]
     no_restart: bool,
+    /// The client's key file to ask the nodes with who leads what, where they demand keys
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// One JSON object a line: each node as it starts, then what all of them lead
+    #[arg(long)]
+    json: bool,
 }
 
 /// What the supervisor hears.
@@ -41,6 +51,7 @@ enum Event {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let topology = read_topology(args.file.as_deref())?;
+    let watched = watched(&args)?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot find this program: {error}")))?;
     let root = absolute(args.data.as_deref().unwrap_or(Path::new("weft-data")))?;
@@ -68,21 +79,34 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         let _ = interrupts.send(Event::Interrupted);
     })?;
     let mut out = io::stdout().lock();
-    writeln!(out, "fabric {}", topology.fabric.name)?;
+    if !args.json {
+        writeln!(out, "fabric {}", topology.fabric.name)?;
+    }
     for node in &mut nodes {
         let pid = node.start()?;
-        writeln!(out, "node {}  pid {pid}  {}", node.name, node.endpoint)?;
+        let (name, endpoint) = (&node.name, &node.endpoint);
+        match args.json {
+            true => writeln!(
+                out,
+                "{}",
+                json!({ "node": name, "pid": pid, "endpoint": endpoint })
+            )?,
+            false => writeln!(out, "node {name}  pid {pid}  {endpoint}")?,
+        }
     }
     out.flush()?;
-    watch_health(args.file.clone(), events);
-    let given = args.file.as_deref();
-    supervise(
-        &mut nodes,
-        &heard,
-        !args.no_restart,
-        &mut out,
-        |health, out| welcome(health, &topology, &program, given, out),
-    )
+    if let Some(resolved) = watched {
+        watch_health(resolved, events);
+    }
+    let lines = commands(&topology, &program, &args);
+    supervise(&mut nodes, &heard, !args.no_restart, |health| {
+        let told = match args.json {
+            true => writeln!(out, "{}", welcome_json(health, &lines)),
+            false => welcome(health, &lines, &mut out),
+        };
+        // A closed stdout stops no node.
+        let _ = told.and_then(|()| out.flush());
+    })
 }
 
 /// Looks after the children until the end is asked for, or all of them are dead.
@@ -90,8 +114,7 @@ fn supervise(
     nodes: &mut [Supervised],
     heard: &Receiver<Event>,
     restart: bool,
-    out: &mut impl Write,
-    welcome: impl Fn(&Health, &mut dyn Write) -> io::Result<()>,
+    mut welcome: impl FnMut(&Health),
 ) -> Result<ExitCode, Failure> {
     loop {
         match heard.recv_timeout(LOOK_EVERY) {
@@ -102,10 +125,7 @@ fn supervise(
             }
             // Other processes may serve the same topology; they are not what this one started.
             Ok(Event::Healthy(_)) if nodes.iter().any(|node| !node.is_running()) => {}
-            Ok(Event::Healthy(health)) => {
-                // A closed stdout stops no node.
-                let _ = welcome(&health, out);
-            }
+            Ok(Event::Healthy(health)) => welcome(&health),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_EVERY),
         }
@@ -119,17 +139,26 @@ fn supervise(
     }
 }
 
+/// Where to ask the nodes how they are. None where they demand a key and none is given.
+fn watched(args: &Args) -> Result<Option<Resolved>, Failure> {
+    let target = Target {
+        topology: args.file.clone(),
+        identity: args.identity.clone(),
+        ..Target::default()
+    };
+    match target.resolve() {
+        Ok(resolved) => Ok(Some(resolved)),
+        Err(_) if args.identity.is_none() => {
+            say("the nodes demand a key; who leads what is told with --identity FILE");
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Tells when all is healthy for the first time.
-fn watch_health(file: Option<PathBuf>, events: Sender<Event>) {
+fn watch_health(resolved: Resolved, events: Sender<Event>) {
     thread::spawn(move || {
-        let target = Target {
-            topology: file,
-            ..Target::default()
-        };
-        // Nodes that demand a key let a supervisor without one ask nothing; then nothing is told.
-        let Ok(resolved) = target.resolve() else {
-            return;
-        };
         loop {
             let health = Health::gather(&resolved);
             if health.healthy {
@@ -142,40 +171,59 @@ fn watch_health(file: Option<PathBuf>, events: Sender<Event>) {
     });
 }
 
+/// What each node leads.
+fn leads(health: &Health) -> BTreeMap<&str, Vec<String>> {
+    let of_node = |view: &NodeView| {
+        let led = view.partitions.iter().filter(|own| own.role == "leader");
+        led.map(|own| format!("{}/{}", own.channel, own.partition))
+            .collect()
+    };
+    let views = health.views();
+    views
+        .map(|view| (view.node.as_str(), of_node(view)))
+        .collect()
+}
+
 /// Who leads what, and what to try next.
-fn welcome(
-    health: &Health,
-    topology: &Topology,
-    program: &Path,
-    file: Option<&Path>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    for view in health.views() {
-        let leads: Vec<String> = view
-            .partitions
-            .iter()
-            .filter(|own| own.role == "leader")
-            .map(|own| format!("{}/{}", own.channel, own.partition))
-            .collect();
+fn welcome(health: &Health, commands: &[String], out: &mut impl Write) -> io::Result<()> {
+    for (node, leads) in leads(health) {
         let leads = match leads.is_empty() {
             true => "nothing".to_owned(),
             false => leads.join(" "),
         };
-        writeln!(out, "node {} leads {leads}", view.node)?;
+        writeln!(out, "node {node} leads {leads}")?;
     }
-    let weft = quoted(&program.display().to_string());
-    let target = match file.and_then(|file| std::path::absolute(file).ok()) {
-        Some(file) => format!(" --topology {}", quoted(&file.display().to_string())),
-        None => String::new(),
-    };
     writeln!(out, "\nall nodes are healthy; try in a second terminal:")?;
+    for command in commands {
+        writeln!(out, "  {command}")?;
+    }
+    Ok(())
+}
+
+fn welcome_json(health: &Health, commands: &[String]) -> serde_json::Value {
+    json!({ "healthy": true, "leads": leads(health), "try": commands })
+}
+
+/// Commands to paste into a second terminal.
+fn commands(topology: &Topology, program: &Path, args: &Args) -> Vec<String> {
+    let weft = quoted(&program.display().to_string());
+    let option = |name: &str, path: &Option<PathBuf>| {
+        let path = path
+            .as_deref()
+            .and_then(|path| std::path::absolute(path).ok());
+        path.map_or(String::new(), |path| {
+            format!(" --{name} {}", quoted(&path.display().to_string()))
+        })
+    };
+    let target = option("topology", &args.file) + &option("identity", &args.identity);
+    let mut commands = Vec::new();
     if let Some((pattern, subject)) = example(topology) {
         let (pattern, subject) = (quoted(&pattern), quoted(&subject));
-        writeln!(out, "  {weft} publish {subject} 'hello' --key me{target}")?;
-        writeln!(out, "  {weft} subscribe {pattern} --from start{target}")?;
+        commands.push(format!("{weft} publish {subject} 'hello' --key me{target}"));
+        commands.push(format!("{weft} subscribe {pattern} --from start{target}"));
     }
-    writeln!(out, "  {weft} status{target}")?;
-    out.flush()
+    commands.push(format!("{weft} status{target}"));
+    commands
 }
 
 /// A pattern of the topology, a stored one if there is one, and a subject that it selects.

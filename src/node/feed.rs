@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::window::Window;
 use crate::types::limits::UNACKED_MAX;
-use crate::types::{ChannelName, Offset, Partition, Pattern, Sabotage, Time};
+use crate::types::{ChannelName, Offset, Partition, Pattern, Time};
 use crate::wire::peer::FetchFrom;
 
 /// One subscription.
@@ -15,14 +16,8 @@ pub(super) struct Subscription {
     pub(super) channel: Option<ChannelName>,
     /// Stored channels: each partition it reads.
     pub(super) feeds: BTreeMap<Partition, Feed>,
-    /// Bytes the client still takes; one deliver may pass it.
-    pub(super) window: i64,
-    /// The largest window, however much the client gives.
-    pub(super) most: i64,
-    /// Bytes delivered and not returned.
-    pub(super) used: u64,
-    /// Whether the client named its credit: then signals respect it too.
-    pub(super) bounded: bool,
+    /// Bytes the client still takes.
+    pub(super) window: Window,
     /// Whether it reaches into signal channels.
     pub(super) signals: bool,
     /// Signals that matched so far: the number of the next one.
@@ -55,19 +50,16 @@ impl Feed {
         }
     }
 
-    /// Whether it may ask for more, with these bytes free and these out. A starved one asks when
-    /// its record fits; until then the others leave it what is returned. It does not ask for every
-    /// few bytes returned either, since a leader answers with whole entries: half of the window
-    /// must be free, or time must pass (`patient`).
-    pub(super) fn wants(&self, window: i64, used: u64, starving: bool, patient: bool) -> bool {
+    /// Whether it may ask for more, with what is left of the subscription's window and of its
+    /// session's. A starved one asks when its record fits; until then the others leave it what is
+    /// returned. It does not ask for every few bytes returned either, since a leader answers with
+    /// whole entries: half of the window must be free, or time must pass (`patient`).
+    pub(super) fn wants(&self, windows: &Windows, starving: bool, patient: bool) -> bool {
         match self.starved {
             // Where a feed begins must be known at once, whatever the window.
             _ if self.next().is_none() => true,
-            None => window > 0 && !starving,
-            Some(bytes) => {
-                let half = i64::try_from(used).is_ok_and(|used| used <= window);
-                admits(window, used, bytes, 0) && (half || patient)
-            }
+            None => windows.left() > 0 && !starving,
+            Some(bytes) => windows.admit(bytes, 0) && (windows.are_half_free() || patient),
         }
     }
 
@@ -94,9 +86,8 @@ impl Feed {
 impl Subscription {
     /// Notes records that went to the client: offset and bytes of each.
     pub(super) fn deliver(&mut self, partition: &Partition, records: Vec<(Offset, u64)>) {
-        let bytes = records.iter().map(|(_, bytes)| bytes).sum();
-        self.window = self.window.saturating_sub_unsigned(bytes);
-        self.used += bytes;
+        self.window
+            .spend(records.iter().map(|(_, bytes)| bytes).sum());
         if let Some(feed) = self.feeds.get_mut(partition) {
             feed.unacked.extend(records);
             if feed.unacked.len() > UNACKED_MAX {
@@ -105,42 +96,54 @@ impl Subscription {
         }
     }
 
-    /// Whether a record of `bytes` may go after `picked` others: it fits the window, or nothing
-    /// else is out.
-    pub(super) fn admits(&self, bytes: u64, picked: u64) -> bool {
-        admits(self.window, self.used, bytes, picked)
-    }
-
-    /// The client is done with everything up to `offset`: its bytes return to the window.
-    pub(super) fn ack(&mut self, partition: &Partition, offset: Offset) {
+    /// The client is done with everything up to `offset`: its bytes return to the window. How many
+    /// were out.
+    pub(super) fn ack(&mut self, partition: &Partition, offset: Offset) -> u64 {
         let Some(feed) = self.feeds.get_mut(partition) else {
-            return;
+            return 0;
         };
         let acked = feed.unacked.partition_point(|(kept, _)| *kept <= offset);
         let bytes = feed.unacked.drain(..acked).map(|(_, bytes)| bytes).sum();
-        self.give_back(bytes);
+        self.window.give_back(bytes)
     }
 
-    /// The client takes `bytes` more. What it returned this way is not returned again by an ack.
-    pub(super) fn credit(&mut self, bytes: u64) {
+    /// The client takes `bytes` more; how many were out. What it returned this way is not returned
+    /// again by an ack.
+    pub(super) fn credit(&mut self, bytes: u64) -> u64 {
         for feed in self.feeds.values_mut() {
             feed.unacked.clear();
         }
-        self.give_back(bytes);
-    }
-
-    fn give_back(&mut self, bytes: u64) {
-        self.window = self.window.saturating_add_unsigned(bytes).min(self.most);
-        self.used = self.used.saturating_sub(bytes);
+        self.window.give_back(bytes)
     }
 }
 
-fn admits(window: i64, used: u64, bytes: u64, picked: u64) -> bool {
-    if Sabotage::BoundlessWindow.is_on() {
-        return true;
+/// What bounds the records of one subscription: its own window, and that of its session, which all
+/// of the session's subscriptions share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Windows {
+    pub(super) own: Window,
+    pub(super) session: Window,
+}
+
+impl Windows {
+    /// Whether a record of `bytes` may go after `picked` others. One larger than the own window
+    /// goes alone; the session's holds the largest record there is, and is never passed.
+    pub(super) fn admit(&self, bytes: u64, picked: u64) -> bool {
+        self.own.admits(bytes, picked) && self.session.fits(bytes, picked)
     }
-    let left = window.saturating_sub_unsigned(picked);
-    i64::try_from(bytes).is_ok_and(|bytes| bytes <= left) || (used + picked == 0 && left > 0)
+
+    /// Whether a record of `bytes` waits for other subscriptions of the session.
+    pub(super) fn wait_for_session(&self, bytes: u64) -> bool {
+        self.own.admits(bytes, 0) && !self.session.fits(bytes, 0)
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        self.own.left().min(self.session.left())
+    }
+
+    fn are_half_free(&self) -> bool {
+        self.own.is_half_free() && self.session.is_half_free()
+    }
 }
 
 #[cfg(test)]
@@ -154,37 +157,27 @@ mod tests {
             pattern: Pattern::parse("orders.#").expect("a pattern"),
             channel: None,
             feeds,
-            window: 100,
-            most: 1_000,
-            used: 0,
-            bounded: true,
+            window: Window::new(100, 1_000),
             signals: false,
             sequence: 0,
         };
         (subscription, partition)
     }
 
+    fn out(subscription: &Subscription) -> (u64, u64) {
+        (subscription.window.left(), subscription.window.used())
+    }
+
     #[test]
     fn an_ack_returns_what_lies_before_it_once() {
         let (mut subscription, partition) = subscription();
         subscription.deliver(&partition, vec![(3, 20), (4, 40), (7, 40)]);
-        assert_eq!((subscription.window, subscription.used), (0, 100));
+        assert_eq!(out(&subscription), (0, 100));
         subscription.ack(&partition, 4);
         subscription.ack(&partition, 4);
-        assert_eq!((subscription.window, subscription.used), (60, 40));
+        assert_eq!(out(&subscription), (60, 40));
         subscription.ack(&partition, u64::MAX);
-        assert_eq!((subscription.window, subscription.used), (100, 0));
-    }
-
-    #[test]
-    fn a_record_larger_than_the_window_goes_alone() {
-        let (mut subscription, partition) = subscription();
-        assert!(subscription.admits(1_000, 0));
-        assert!(!subscription.admits(1_000, 10));
-        assert!(subscription.admits(90, 10));
-        subscription.deliver(&partition, vec![(0, 10)]);
-        assert!(!subscription.admits(1_000, 0));
-        assert!(!subscription.admits(91, 0));
+        assert_eq!(out(&subscription), (100, 0));
     }
 
     #[test]
@@ -195,17 +188,8 @@ mod tests {
             subscription.deliver(&partition, vec![(offset, 1)]);
         }
         assert!(subscription.feeds[&partition].unacked.len() <= UNACKED_MAX);
-        assert_eq!(subscription.used, count);
+        assert_eq!(subscription.window.used(), count);
         subscription.ack(&partition, count - 1);
-        assert_eq!((subscription.window, subscription.used), (100, 0));
-    }
-
-    #[test]
-    fn credit_beyond_all_bounds_is_no_harm() {
-        let (mut subscription, partition) = subscription();
-        subscription.credit(u64::MAX);
-        subscription.credit(u64::MAX);
-        subscription.deliver(&partition, vec![(5, 60)]);
-        assert!(subscription.window > 0);
+        assert_eq!(out(&subscription), (100, 0));
     }
 }

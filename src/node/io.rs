@@ -122,6 +122,8 @@ pub struct Droppable {
     pub channel: crate::types::ChannelName,
     /// How many records the frame holds.
     pub count: u64,
+    /// And how many bytes of them.
+    pub bytes: u64,
 }
 
 /// Everything a node can ask of its shell. To be executed in order.

@@ -25,6 +25,7 @@ mod sessions;
 mod signals;
 mod subscribe;
 mod view;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -270,7 +271,7 @@ impl Node {
                 self.handle_client_frame(client, principal, &frames);
             }
             Input::ClientGone { client } => self.end_session(&client),
-            Input::Dropped { what, .. } => self.handle_dropped(&what),
+            Input::Dropped { client, what } => self.handle_dropped(&client, &what),
             Input::PeerFrame { principal, frame } => {
                 self.handle_peer_frame(principal.as_deref(), &frame);
             }
@@ -440,10 +441,11 @@ impl Node {
             return;
         }
         let now = self.now.mono;
+        let window = self.topology.limits.session_window_bytes;
         let session = self
             .sessions
             .entry(client.clone())
-            .or_insert_with(|| Session::new(now));
+            .or_insert_with(|| Session::new(now, window));
         session.heard = now;
         session.delimited = delimited;
         session.principal = principal;

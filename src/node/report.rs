@@ -99,12 +99,12 @@ impl Node {
                 .values()
                 .flat_map(|s| s.subscriptions.values())
         };
-        let waiting = subscriptions().filter(|s| s.window <= 0 && !s.feeds.is_empty());
+        let waiting = subscriptions().filter(|s| s.window.left() == 0);
         SessionsView {
             sessions: self.sessions.len() as u64,
             subscriptions: subscriptions().count() as u64,
             waiting_for_credit: waiting.count() as u64,
-            credit_used_bytes: subscriptions().map(|s| s.used).sum(),
+            credit_used_bytes: subscriptions().map(|s| s.window.used()).sum(),
             inflight_bytes: self.publishes.bytes,
             inflight_bytes_max: self.topology.limits.node_inflight_bytes,
             bad_frames: self.bad_frames,

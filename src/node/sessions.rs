@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Node;
-use super::feed::Subscription;
+use super::feed::{Subscription, Windows};
 use super::io::{ClientId, Droppable, Output};
-use crate::types::Time;
+use super::window::Window;
 use crate::types::limits::{PROBE, SESSION_IDLE};
+use crate::types::{Partition, Time};
 use crate::wire::client::{Ping, Reply};
 use crate::wire::{encode_reply, frames};
 
@@ -21,6 +22,11 @@ pub(super) struct Session {
     /// Whether its last message came after an empty delimiter, which answers then echo.
     pub(super) delimited: bool,
     pub(super) subscriptions: BTreeMap<u64, Subscription>,
+    /// What all its subscriptions together may be sent.
+    pub(super) window: Window,
+    /// The feed whose next record fits its subscription's window and not what the others leave of
+    /// the session's: until it does, they ask for nothing.
+    pub(super) starving: Option<(u64, Partition)>,
     /// Bytes of its publishes not yet answered.
     pub(super) inflight_bytes: u64,
     pub(super) heard: Time,
@@ -50,6 +56,7 @@ impl Node {
                 subscription: 0,
                 channel: "".into(),
                 count: 0,
+                bytes: 0,
             };
             self.out.push(Output::ToClient {
                 client,
@@ -61,14 +68,32 @@ impl Node {
 }
 
 impl Session {
-    pub(super) fn new(now: Time) -> Self {
+    /// One of which `window_bytes` may be out.
+    pub(super) fn new(now: Time, window_bytes: u64) -> Self {
         Self {
             principal: None,
             delimited: false,
             subscriptions: BTreeMap::new(),
+            window: Window::new(window_bytes, window_bytes),
+            starving: None,
             inflight_bytes: 0,
             heard: now,
             probed: now,
+        }
+    }
+
+    /// What bounds one of its subscriptions.
+    pub(super) fn windows(&self, id: u64) -> Option<Windows> {
+        let own = self.subscriptions.get(&id)?.window;
+        let session = self.window;
+        Some(Windows { own, session })
+    }
+
+    /// Signals of a subscription never left for the client.
+    pub(super) fn give_back_signals(&mut self, id: u64, bytes: u64) {
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            let returned = subscription.window.give_back(bytes);
+            self.window.give_back(returned);
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Node;
 use super::accept::Checked;
 use super::io::{ClientId, Droppable, Output};
-use crate::types::limits::{SIGNAL_MEMORY, SIGNAL_TOPICS_MAX};
+use crate::types::limits::{DELIVER_BYTES_MAX, SIGNAL_MEMORY, SIGNAL_TOPICS_MAX};
 use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Sabotage, Time};
 use crate::wire::client::{Deliver, Publish, Reply};
 use crate::wire::peer::PEER_VERSION;
@@ -62,15 +62,13 @@ impl Node {
             .collect();
         let local: Vec<Pattern> = self.signals.local.keys().cloned().collect();
         for pattern in local {
-            let selected = select(&pattern, &records);
-            if selected.count > 0 {
+            for selected in select(&pattern, &records) {
                 self.deliver_signals(&pattern, &checked.channel, &selected);
             }
         }
         let wanted: Vec<Pattern> = self.signals.wanted.keys().cloned().collect();
         for pattern in wanted {
-            let selected = select(&pattern, &records);
-            if selected.count > 0 {
+            for selected in select(&pattern, &records) {
                 self.send_signals(&pattern, &selected);
             }
         }
@@ -154,9 +152,13 @@ impl Node {
     }
 
     /// A frame of signals found its client's pipe full.
-    pub(super) fn handle_dropped(&mut self, what: &Droppable) {
+    pub(super) fn handle_dropped(&mut self, client: &ClientId, what: &Droppable) {
         if what.count == 0 {
             return;
+        }
+        // What the client never saw it will not return.
+        if let Some(session) = self.sessions.get_mut(client) {
+            session.give_back_signals(what.subscription, what.bytes);
         }
         let ledger = self.ledger.entry(what.channel.clone()).or_default();
         ledger.delivered = ledger.delivered.saturating_sub(what.count);
@@ -238,7 +240,8 @@ impl Node {
             let ledger = self.ledger.entry(channel.clone()).or_default();
             ledger.matched = ledger.matched.saturating_add(selected.count);
             let sequence = subscription.sequence;
-            let spent = subscription.bounded && subscription.window <= 0;
+            let bytes = selected.records.len() as u64;
+            let spent = !subscription.window.admits(bytes, 0) || !session.window.fits(bytes, 0);
             if spent && Sabotage::UncountedDrop.is_on() {
                 continue;
             }
@@ -248,11 +251,8 @@ impl Node {
                 continue;
             }
             ledger.delivered += selected.count;
-            let bytes = selected.records.len() as u64;
-            if subscription.bounded {
-                subscription.window = subscription.window.saturating_sub_unsigned(bytes);
-                subscription.used += bytes;
-            }
+            subscription.window.spend(bytes);
+            session.window.spend(bytes);
             let deliver = Deliver {
                 id: *id,
                 channel: channel.to_string(),
@@ -265,6 +265,7 @@ impl Node {
                 subscription: *id,
                 channel: channel.clone(),
                 count: selected.count,
+                bytes,
             };
             self.out.push(Output::ToClient {
                 client: client.clone(),
@@ -312,16 +313,28 @@ impl Signals {
     }
 }
 
-fn select(pattern: &Pattern, records: &[u8]) -> Selected {
-    let mut selected = Selected::default();
+/// What a pattern selects, in order and in pieces that fit one `deliver`.
+fn select(pattern: &Pattern, records: &[u8]) -> Vec<Selected> {
+    let mut pieces: Vec<Selected> = Vec::new();
     for record in RawRecords::new(records).map_while(Result::ok) {
-        if record
+        if !record
             .subject
             .is_some_and(|subject| pattern.matches(subject))
         {
-            selected.records.extend_from_slice(record.bytes);
-            selected.count += 1;
+            continue;
+        }
+        let bytes = record.bytes.len() as u64;
+        let fits = |piece: &&mut Selected| piece.records.len() as u64 + bytes <= DELIVER_BYTES_MAX;
+        match pieces.last_mut().filter(fits) {
+            Some(piece) => {
+                piece.records.extend_from_slice(record.bytes);
+                piece.count += 1;
+            }
+            None => pieces.push(Selected {
+                records: record.bytes.to_vec(),
+                count: 1,
+            }),
         }
     }
-    selected
+    pieces
 }

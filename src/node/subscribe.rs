@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Node;
-use super::feed::{Feed, Subscription};
+use super::feed::{Feed, Subscription, Windows};
 use super::io::ClientId;
 use super::publish::No;
 use super::route::Asked;
+use super::window::Window;
 use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
 use crate::types::{Offset, Partition, Pattern};
 use crate::wire::client::{Ack, Credit, Deliver, End, From, Reply, Stamped, Subscribe};
@@ -114,15 +115,12 @@ impl Node {
         self.check_positions(ask)?;
         // What is sent and not returned waits in memory: no window is larger than the node's.
         let most = limits.subscription_window_bytes;
-        let window = ask.credit.map_or(most, |credit| credit.min(most));
+        let window = ask.credit.unwrap_or(most);
         Ok(Subscription {
             pattern,
             channel: ask.channel.clone(),
             feeds,
-            window: i64::try_from(window).unwrap_or(i64::MAX),
-            most: i64::try_from(most).unwrap_or(i64::MAX),
-            used: 0,
-            bounded: ask.credit.is_some(),
+            window: Window::new(window, most),
             signals,
             sequence: 0,
         })
@@ -155,16 +153,40 @@ impl Node {
             .map(|partition| &partition.channel);
         let channel = ack.channel.clone().or_else(|| channels.next().cloned());
         if let Some(channel) = channel {
-            subscription.ack(&Partition::new(&channel, ack.partition), ack.offset);
-            self.pump(client, ack.id);
+            let returned = subscription.ack(&Partition::new(&channel, ack.partition), ack.offset);
+            self.give_back(client, ack.id, returned);
         }
     }
 
     /// A client takes more bytes.
     pub(super) fn handle_credit(&mut self, client: &ClientId, credit: Credit) {
         if let Some(subscription) = self.subscription(client, credit.id) {
-            subscription.credit(credit.bytes);
-            self.pump(client, credit.id);
+            let returned = subscription.credit(credit.bytes);
+            self.give_back(client, credit.id, returned);
+        }
+    }
+
+    /// Bytes of a subscription are no longer out: it goes on, and so do the others of its session
+    /// if they waited for that.
+    fn give_back(&mut self, client: &ClientId, id: u64, returned: u64) {
+        let Some(session) = self.sessions.get_mut(client) else {
+            return;
+        };
+        let all = session.starving.is_some() || session.window.left() == 0;
+        session.window.give_back(returned);
+        self.pump(client, id);
+        if all {
+            self.pump_session(client);
+        }
+    }
+
+    fn pump_session(&mut self, client: &ClientId) {
+        let session = self.sessions.get(client);
+        let ids: Vec<u64> = session
+            .map(|session| session.subscriptions.keys().copied().collect())
+            .unwrap_or_default();
+        for id in ids {
+            self.pump(client, id);
         }
     }
 
@@ -193,6 +215,10 @@ impl Node {
                 self.routes.forget(request);
             }
         }
+        if session.starving.as_ref().is_some_and(|(of, _)| *of == id) {
+            session.starving = None;
+        }
+        session.window.give_back(subscription.window.used());
         if subscription.signals {
             self.remove_interest(&subscription.pattern, client, id);
         }
@@ -209,15 +235,29 @@ impl Node {
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
+        let Some(windows) = session.windows(id) else {
+            return;
+        };
+        // One whose partition nobody serves holds nobody up.
+        let is_served = |partition: &Partition| self.routes.leader(partition).is_some();
+        let others = session
+            .starving
+            .as_ref()
+            .is_some_and(|(other, partition)| *other != id && is_served(partition));
         let Some(subscription) = session.subscriptions.get_mut(&id) else {
             return;
         };
-        let (window, used) = (subscription.window, subscription.used);
-        // One whose partition nobody serves holds nobody up.
-        let starving = subscription.feeds.iter().any(|(partition, feed)| {
-            feed.starved.is_some() && self.routes.leader(partition).is_some()
-        });
+        let mut feeds = subscription.feeds.iter();
+        let starving = others || feeds.any(|(p, feed)| feed.starved.is_some() && is_served(p));
         for (partition, feed) in &mut subscription.feeds {
+            if feed
+                .starved
+                .is_some_and(|bytes| windows.wait_for_session(bytes))
+            {
+                session
+                    .starving
+                    .get_or_insert_with(|| (id, partition.clone()));
+            }
             if let Some((request, since)) = &feed.asked {
                 if now.since(*since) < FETCH_TIMEOUT {
                     continue;
@@ -225,7 +265,7 @@ impl Node {
                 self.routes.forget(*request);
                 feed.asked = None;
             }
-            if !feed.wants(window, used, starving, patient) || feed.retry_at > now {
+            if !feed.wants(&windows, starving, patient) || feed.retry_at > now {
                 continue;
             }
             let Some(leader) = self.routes.leader(partition).cloned() else {
@@ -239,7 +279,7 @@ impl Node {
                 channel: partition.channel.clone(),
                 partition: partition.number,
                 from: feed.at,
-                bytes_max: DELIVER_BYTES_MAX.min(window.max(1).unsigned_abs()),
+                bytes_max: DELIVER_BYTES_MAX.min(windows.left().max(1)),
             };
             self.mail.post(&leader, PeerMessage::Fetch(fetch));
         }
@@ -311,6 +351,14 @@ impl Node {
         if let FetchFrom::End = feed.at {
             feed.at = FetchFrom::Offset(fetched.next);
         }
+        let session = self.sessions.get_mut(&client);
+        let was_starving = session
+            .and_then(|session| {
+                session
+                    .starving
+                    .take_if(|it| *it == (id, partition.clone()))
+            })
+            .is_some();
         match self.deliver(&client, id, &partition, &fetched) {
             Ok(true) => {}
             Ok(false) if began => self.deliver_nothing(&client, id, Some(&partition)),
@@ -325,6 +373,9 @@ impl Node {
             }
         }
         self.pump(&client, id);
+        if was_starving {
+            self.pump_session(&client);
+        }
     }
 
     /// Picks what the subscription wants and its window allows, and sends it; whether it sent
@@ -336,23 +387,28 @@ impl Node {
         partition: &Partition,
         fetched: &Fetched,
     ) -> Result<bool, String> {
-        let Some(subscription) = self.subscription(client, id) else {
+        let Some(session) = self.sessions.get_mut(client) else {
             return Ok(false);
         };
-        let Some(feed) = subscription.feeds.get(partition) else {
+        let Some(windows) = session.windows(id) else {
             return Ok(false);
         };
-        let from = feed.next();
-        let picked = pick(subscription, from, fetched)?;
-        if let Some(feed) = subscription.feeds.get_mut(partition) {
-            feed.at = FetchFrom::Offset(picked.next);
-            feed.starved = picked.starved;
-        }
-        if picked.sizes.is_empty() {
+        let Some(subscription) = session.subscriptions.get_mut(&id) else {
             return Ok(false);
-        }
-        let count = picked.sizes.len() as u64;
+        };
+        let Some(feed) = subscription.feeds.get_mut(partition) else {
+            return Ok(false);
+        };
+        let picked = pick(&subscription.pattern, &windows, feed.next(), fetched)?;
+        feed.at = FetchFrom::Offset(picked.next);
+        feed.starved = picked.starved;
+        let bytes = picked.records.len() as u64;
         subscription.deliver(partition, picked.sizes);
+        session.window.spend(bytes);
+        if picked.records.is_empty() {
+            return Ok(false);
+        }
+        let count = picked.runs.iter().map(|run| run.count).sum();
         let deliver = Deliver {
             id,
             channel: partition.channel.to_string(),
@@ -406,10 +462,11 @@ fn start(ask: &Subscribe, partition: &Partition) -> FetchFrom {
     }
 }
 
-/// The records of `fetched` at `from` and later that the subscription's pattern selects, as many as
-/// its window admits.
+/// The records of `fetched` at `from` and later that `pattern` selects, as many as the windows
+/// admit.
 fn pick(
-    subscription: &Subscription,
+    pattern: &Pattern,
+    windows: &Windows,
     from: Option<Offset>,
     fetched: &Fetched,
 ) -> Result<Picked, String> {
@@ -422,7 +479,7 @@ fn pick(
         if position == 0 && from.is_none() {
             picked.next = head.first_offset;
         }
-        picked.take(subscription, &head, &records)?;
+        picked.take(pattern, windows, &head, &records)?;
         if picked.starved.is_some() {
             break;
         }
@@ -434,7 +491,8 @@ impl Picked {
     /// Takes from one entry.
     fn take(
         &mut self,
-        subscription: &Subscription,
+        pattern: &Pattern,
+        windows: &Windows,
         head: &EntryHead,
         records: &Bytes,
     ) -> Result<(), String> {
@@ -445,10 +503,10 @@ impl Picked {
             }
             if record
                 .subject
-                .is_some_and(|subject| subscription.pattern.matches(subject))
+                .is_some_and(|subject| pattern.matches(subject))
             {
                 let bytes = record.bytes.len() as u64;
-                if !subscription.admits(bytes, self.records.len() as u64) {
+                if !windows.admit(bytes, self.records.len() as u64) {
                     self.starved = Some(bytes);
                     return Ok(());
                 }

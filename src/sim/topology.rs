@@ -32,6 +32,7 @@ pub fn topology() -> Topology {
             .collect::<BTreeMap<_, _>>(),
         limits: Limits {
             subscription_window_bytes: 8 << 10,
+            session_window_bytes: 32 << 10,
             cache_bytes: 16 << 10,
             uncommitted_bytes: 256 << 10,
             segment_bytes: 64 << 10,

@@ -34,7 +34,7 @@ pub struct Estimate {
     pub producers_bytes: u64,
     /// Publishes that wait for an answer.
     pub publishes_bytes: u64,
-    /// All sessions with one unread window each: what clients that stop reading can cost.
+    /// All sessions, each with its window out: what clients that stop reading can cost.
     pub sessions_bytes: u64,
     /// All of the above.
     pub memory_bytes: u64,
@@ -59,7 +59,7 @@ impl Estimate {
         let partitions = fullest.len() as u64;
         let window = limits.producer_window.saturating_mul(SEQUENCE_BYTES) + PRODUCER_BYTES;
         let producers = limits.producers_max.saturating_mul(window);
-        let session = SESSION_BYTES + limits.subscription_window_bytes;
+        let session = SESSION_BYTES + limits.session_window_bytes;
         let logs_bytes = partitions.saturating_mul(limits.cache_bytes + limits.uncommitted_bytes);
         let producers_bytes = partitions.saturating_mul(producers);
         let publishes_bytes = limits.node_inflight_bytes;
@@ -121,5 +121,37 @@ impl Estimate {
                 "lower `keep.size` until the sum fits the disk",
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const QUICKSTART: &str = include_str!("../../topology/quickstart.toml");
+
+    /// The sums of one file, counted by hand.
+    #[test]
+    fn the_estimate_adds_up_what_one_node_may_hold() {
+        let topology = crate::topology::parse(QUICKSTART, Path::new("/"))
+            .topology
+            .expect("sound");
+        let estimate = Estimate::of(&topology);
+        const MIB: u64 = 1 << 20;
+        // Each of three nodes holds a copy of four partitions of `orders` and of one of `audit`.
+        assert_eq!(estimate.partitions, 5);
+        assert_eq!(estimate.logs_bytes, 5 * (1 + 4) * MIB);
+        assert_eq!(estimate.producers_bytes, 5 * 1_000 * (64 + 256 * 16));
+        assert_eq!(estimate.publishes_bytes, 16 * MIB);
+        assert_eq!(estimate.sessions_bytes, 1_000 * ((28 << 10) + MIB));
+        let sum = estimate.logs_bytes
+            + estimate.producers_bytes
+            + estimate.publishes_bytes
+            + estimate.sessions_bytes;
+        assert_eq!(estimate.memory_bytes, sum);
+        assert_eq!(estimate.disk_min_bytes, (2 * 16 + 64) * MIB);
+        assert_eq!(estimate.disk_max_bytes, None);
     }
 }

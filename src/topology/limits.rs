@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::problem::Problems;
 use super::table::Value;
 use crate::types::Limits;
-use crate::types::limits::FRAME_OVERHEAD;
+use crate::types::limits::{DELIVER_BYTES_MAX, FRAME_OVERHEAD};
 
 /// What a limit counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,9 @@ const TABLE: &[Row] = &[
     ),
     ("subscription_window_bytes", Unit::Bytes, KIB, GIB, |l| {
         &mut l.subscription_window_bytes
+    }),
+    ("session_window_bytes", Unit::Bytes, KIB, 4 * GIB, |l| {
+        &mut l.session_window_bytes
     }),
     ("cache_bytes", Unit::Bytes, 64 * KIB, 4 * GIB, |l| {
         &mut l.cache_bytes
@@ -132,6 +135,15 @@ pub(super) fn check(
             limits.session_inflight_bytes,
             record_max,
             "a session could never publish the largest record",
+        ),
+        (
+            "session_window_bytes",
+            limits.session_window_bytes,
+            limits
+                .subscription_window_bytes
+                .max(record_max)
+                .max(DELIVER_BYTES_MAX),
+            "a session could never be sent the largest record, or the window of one subscription",
         ),
         (
             "uncommitted_bytes",

@@ -541,7 +541,11 @@ fn limits_have_ranges_and_fit_each_other() {
         ],
     );
     check(
-        &limits("sessions_max = 1000000\nsubscription_window_bytes = '1 GiB'"),
+        &limits("subscription_window_bytes = '2 MiB'\nsession_window_bytes = '1 MiB'"),
+        &[(26, 'E', "raise `session_window_bytes` to 2.0 MiB")],
+    );
+    check(
+        &limits("sessions_max = 1000000"),
         &[(25, 'W', "let one node hold")],
     );
     check(

@@ -20,9 +20,11 @@ pub struct Limits {
     pub session_inflight_bytes: u64,
     /// Publishes of all sessions not yet answered: what a node holds while its quorum is slow.
     pub node_inflight_bytes: u64,
-    /// Records sent on one subscription and not yet returned by `ack` or `credit`, where the client
-    /// names no credit.
+    /// Records sent on one subscription and not yet returned by `ack` or `credit`.
     pub subscription_window_bytes: u64,
+    /// The same of all subscriptions of a session: what a client that stops reading can make its
+    /// node hold.
+    pub session_window_bytes: u64,
     /// Committed entries a leader keeps in memory per partition, so that live readers never touch
     /// the disk.
     pub cache_bytes: u64,
@@ -48,6 +50,7 @@ impl Default for Limits {
             session_inflight_bytes: 16 << 20,
             node_inflight_bytes: 64 << 20,
             subscription_window_bytes: 1 << 20,
+            session_window_bytes: 4 << 20,
             cache_bytes: 4 << 20,
             uncommitted_bytes: 16 << 20,
             segment_bytes: 64 << 20,

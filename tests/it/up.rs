@@ -85,6 +85,44 @@ fn up_runs_every_node_restarts_a_killed_one_and_stops_them_all() {
     }
 }
 
+/// Nodes that demand keys are asked with the one that is given.
+#[test]
+fn up_tells_who_leads_what_with_a_key_and_as_json() {
+    let fabric = Fabric::with_keys(&NAMES);
+    let up = Up::start(&fabric, &[]);
+    wait_until("it says what it lacks", || {
+        up.process.flat_log().contains("--identity FILE")
+    });
+    drop(up);
+
+    let identity = fabric.folder.path().join("client.secret");
+    fabric.client_keys().write(&identity);
+    let path = identity.display().to_string();
+    let up = Up::start(&fabric, &["--identity", &path, "--json"]);
+    let lines = wait_for("the last line", || {
+        let log = up.process.log();
+        let objects = log.lines().filter(|line| line.starts_with('{'));
+        let lines: Vec<serde_json::Value> = objects
+            .map(|line| serde_json::from_str(line).expect("an object a line"))
+            .collect();
+        lines.last()?["healthy"].as_bool()?.then_some(lines)
+    });
+    let nodes: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["node"].as_str())
+        .collect();
+    assert_eq!(nodes, NAMES);
+    let last = lines.last().expect("the health");
+    let led = last["leads"].as_object().expect("a map").values();
+    let led: usize = led
+        .map(|of_node| of_node.as_array().expect("a list").len())
+        .sum();
+    assert_eq!(led, 5, "{last}");
+    let publish = shell(last["try"][0].as_str().expect("a command"));
+    assert_eq!(code(&publish), 0, "{}", text(&publish.stderr));
+    assert!(text(&publish.stdout).starts_with("orders/"));
+}
+
 #[test]
 fn without_restart_the_dead_stay_dead_and_the_last_one_ends_up() {
     let fabric = Fabric::new(&NAMES);

@@ -18,8 +18,11 @@ use crate::wire::{Code, RawRecords, encode_request};
 const RESEND: Span = Span::from_secs(5);
 
 /// One consumer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Consumer {
+    /// What it adds to the number of a subscription for the next, so that consumers of one session
+    /// keep out of each other's way.
+    stride: u64,
     wish: Option<Wish>,
     /// The number of the newest subscription; each is used once.
     number: u64,
@@ -48,6 +51,19 @@ struct Wish {
 }
 
 impl Consumer {
+    /// The consumer number `first` of `stride` consumers of one session.
+    pub(super) fn new(first: u64, stride: u64) -> Self {
+        Self {
+            stride,
+            wish: None,
+            number: first,
+            asked: false,
+            heard: Time(0),
+            owed: BTreeMap::new(),
+            next_return: Time(0),
+        }
+    }
+
     fn make_wish(desk: &mut Desk<'_>) -> Wish {
         let scene = desk.scene;
         let stage = desk.dice.pick(&scene.streams);
@@ -148,7 +164,7 @@ impl Consumer {
             }
             _ => self.wish = Some(Self::make_wish(desk)),
         }
-        self.number += 1;
+        self.number += self.stride;
         self.owed.clear();
         if let Some(wish) = &self.wish {
             let pattern = Pattern::parse(&wish.pattern).expect("the scene's patterns are checked");
@@ -194,6 +210,7 @@ impl Consumer {
             consumers, commits, ..
         } = desk.oracles;
         consumers.delivered((desk.me, self.number), &delivery, commits)?;
+        consumers.check_session(desk.me, desk.scene.session_window)?;
         let slow = desk.mood == Mood::Storm && self.wish.as_ref().is_some_and(|wish| wish.slow);
         if !slow {
             self.give_back(desk);

@@ -18,7 +18,8 @@ const RESEND: Span = Span::from_secs(5);
 pub(super) struct Listener {
     number: u64,
     pattern: Option<String>,
-    /// Bytes of signals it takes before it has returned some; all if absent.
+    /// Bytes of signals it takes before it has returned some; if absent, its node's window, which
+    /// it returns at once.
     credit: Option<u64>,
     /// Bytes delivered and not returned.
     taken: u64,
@@ -46,7 +47,7 @@ impl Listener {
         self.taken = 0;
         desk.oracles
             .signals
-            .opened(key, desk.home, pattern, self.credit);
+            .opened(key, desk.home, pattern, self.credit, desk.scene.window);
         self.subscribe(desk);
     }
 
@@ -130,7 +131,10 @@ impl Client for Listener {
                     return Ok(());
                 }
                 desk.oracles.signals.charged(key, bytes)?;
-                self.taken += self.credit.map_or(0, |_| bytes);
+                self.taken += bytes;
+                if self.credit.is_none() {
+                    self.give_back(desk);
+                }
                 desk.report.signals_delivered += records.len() as u64;
                 desk.oracles
                     .signals

@@ -2,6 +2,7 @@
 //! codec. Each keeps one connection and decides for itself; the world carries its frames.
 
 mod consumer;
+mod crowd;
 mod hostile;
 mod listener;
 mod producer;
@@ -59,6 +60,13 @@ pub(super) enum Act {
     Connect,
 }
 
+impl Act {
+    /// Whether the client's connection changes by it.
+    fn connects(&self) -> bool {
+        matches!(self, Self::Connect)
+    }
+}
+
 /// A client.
 pub(super) trait Client {
     /// Time passed. How long until the next time.
@@ -78,6 +86,7 @@ pub(super) struct Scene {
     pub(super) streams: Vec<Stage>,
     pub(super) signals: Vec<Stage>,
     pub(super) window: u64,
+    pub(super) session_window: u64,
     pub(super) producer_window: u64,
 }
 
@@ -117,6 +126,7 @@ impl Scene {
             streams: stages(Kind::Stream),
             signals: stages(Kind::Signal),
             window: topology.limits.subscription_window_bytes,
+            session_window: topology.limits.session_window_bytes,
             producer_window: topology.limits.producer_window,
         }
     }
@@ -154,6 +164,9 @@ impl Stage {
     }
 }
 
+/// Consumers behind one connection: their windows add up to more than the session's.
+const CROWD: u64 = 6;
+
 /// The cast of a run.
 pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {
     let mut cast: Vec<Box<dyn Client>> = Vec::new();
@@ -162,8 +175,9 @@ pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {
             cast.push(Box::new(producer::Producer::new(style)));
         }
         for _ in 0..5 {
-            cast.push(Box::new(consumer::Consumer::default()));
+            cast.push(Box::new(consumer::Consumer::new(0, 1)));
         }
+        cast.push(Box::new(crowd::Crowd::new(CROWD)));
     }
     if !scene.signals.is_empty() {
         for _ in 0..2 {

@@ -129,6 +129,25 @@ impl Consumers {
         Ok(())
     }
 
+    /// These bytes of a subscription are out.
+    #[cfg(test)]
+    pub(in crate::sim) fn charge(&mut self, key: StreamKey, bytes: u64) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.outstanding += bytes;
+        }
+    }
+
+    /// A client's subscriptions share the window of its session.
+    pub(in crate::sim) fn check_session(&self, client: ClientNo, window: u64) -> Verdict {
+        let streams = self.streams.range((client, 0)..=(client, u64::MAX));
+        let outstanding: u64 = streams.map(|(_, stream)| stream.outstanding).sum();
+        if outstanding <= window {
+            return Ok(());
+        }
+        let says = format!("client {client} holds {outstanding} bytes of a session's {window}");
+        broken("credit bounds what a session is sent", None, says)
+    }
+
     /// Where the subscription would resume.
     pub(in crate::sim) fn positions(&self, key: StreamKey) -> BTreeMap<Partition, Offset> {
         self.streams

@@ -38,8 +38,11 @@ struct Link {
 struct Ear {
     home: Life,
     pattern: Pattern,
-    /// The credit it named. Then its node drops what lies beyond, which is in the node's account.
-    window: Option<u64>,
+    /// What it may be sent and has not returned.
+    window: u64,
+    /// Whether it returns at once what it is given. Else its node drops what lies beyond the
+    /// window, which is in the node's account.
+    prompt: bool,
     /// Bytes delivered and not returned.
     outstanding: u64,
     next: Option<u64>,
@@ -133,7 +136,8 @@ impl Signals {
         key: (ClientNo, u64),
         home: Life,
         pattern: Pattern,
-        window: Option<u64>,
+        credit: Option<u64>,
+        node_window: u64,
     ) {
         let lost_before = self.losses(home, &pattern).1;
         self.ears.insert(
@@ -141,7 +145,8 @@ impl Signals {
             Ear {
                 home,
                 pattern,
-                window,
+                window: credit.unwrap_or(node_window),
+                prompt: credit.is_none(),
                 outstanding: 0,
                 next: None,
                 gaps: 0,
@@ -176,7 +181,8 @@ impl Signals {
         let Some(ear) = self.ears.get_mut(&key) else {
             return Ok(());
         };
-        if let Some(window) = ear.window.filter(|window| ear.outstanding >= *window) {
+        let window = ear.window;
+        if ear.outstanding > 0 && ear.outstanding + bytes > window {
             let says = format!("client {} was sent more than its credit of {window}", key.0);
             return broken("credit bounds what a listener is sent", None, says);
         }
@@ -230,7 +236,7 @@ impl Signals {
     /// At the end, when nothing is lost any more and another signal has come to everybody: the
     /// gaps are all that was dropped.
     pub(in crate::sim) fn check_all(&self) -> Verdict {
-        for (key, ear) in self.ears.iter().filter(|(_, ear)| ear.window.is_none()) {
+        for (key, ear) in self.ears.iter().filter(|(_, ear)| ear.prompt) {
             let seen = self.losses(ear.home, &ear.pattern).1;
             let least = ear.dropped + seen.saturating_sub(ear.seen_before.unwrap_or(u64::MAX));
             if ear.gaps < least {
@@ -253,7 +259,7 @@ impl Signals {
         let standing = self
             .ears
             .iter()
-            .filter(|(_, ear)| ear.seen_before.is_some() && ear.window.is_none());
+            .filter(|(_, ear)| ear.seen_before.is_some() && ear.prompt);
         self.stood = standing.map(|(key, _)| *key).collect();
     }
 
@@ -268,7 +274,7 @@ impl Signals {
     }
 
     fn check_gaps(&self, key: (ClientNo, u64)) -> Verdict {
-        let Some(ear) = self.ears.get(&key).filter(|ear| ear.window.is_none()) else {
+        let Some(ear) = self.ears.get(&key).filter(|ear| ear.prompt) else {
             return Ok(());
         };
         let most = self.losses(ear.home, &ear.pattern).0 - ear.lost_before + ear.dropped;

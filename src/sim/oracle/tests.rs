@@ -451,7 +451,7 @@ fn listening() -> signals::Signals {
         signals.begin(9, signal(number));
     }
     let pattern = Pattern::parse("ticks.#").expect("a pattern");
-    signals.opened(KEY, (1, 1), pattern, None);
+    signals.opened(KEY, (1, 1), pattern, None, 1_000);
     signals.stands(KEY);
     let topic = crate::wire::signal::topic("ticks.#");
     signals.arrived((0, 1), (1, 1), &topic, 0);
@@ -494,9 +494,24 @@ fn a_signal_twice_out_of_order_or_never_sent_is_seen() {
 fn a_signal_beyond_the_credit_is_seen() {
     let mut signals = signals::Signals::default();
     let pattern = Pattern::parse("ticks.#").expect("a pattern");
-    signals.opened(KEY, (1, 1), pattern, Some(100));
-    assert_eq!(signals.charged(KEY, 150), Ok(()), "one may pass it");
+    signals.opened(KEY, (1, 1), pattern, Some(100), 1_000);
+    assert_eq!(signals.charged(KEY, 150), Ok(()), "one alone may pass it");
     assert!(signals.charged(KEY, 1).is_err());
     signals.returned(KEY, 51);
     assert_eq!(signals.charged(KEY, 1), Ok(()));
+    assert!(signals.charged(KEY, 1).is_err());
+}
+
+#[test]
+fn more_than_a_sessions_window_is_seen() {
+    let mut consumers = consumers::Consumers::default();
+    let pattern = || Pattern::parse("orders.#").expect("a pattern");
+    for id in 1..=2 {
+        consumers.opened((3, id), pattern(), consumers::Start::Oldest, 100);
+        consumers.charge((3, id), 60);
+    }
+    assert_eq!(consumers.check_session(3, 120), Ok(()));
+    assert_eq!(consumers.check_session(4, 0), Ok(()));
+    let verdict = consumers.check_session(3, 119);
+    assert_eq!(broken_by(verdict), "credit bounds what a session is sent");
 }

@@ -3,7 +3,9 @@
 use weft::wire::client::{Credit, Publish, Request, Subscribe, Unsubscribe};
 
 use super::delivers;
-use crate::kit::{Client, Fabric, record};
+use crate::kit::{Client, Fabric, parse, record};
+
+const QUICKSTART: &str = include_str!("../../../topology/quickstart.toml");
 
 fn subscribe(fabric: &mut Fabric, client: &Client, pattern: &str) {
     let pattern = pattern.to_owned();
@@ -152,6 +154,72 @@ fn a_full_pipe_and_a_spent_credit_are_gaps_too() {
         (ledger.matched, ledger.delivered, ledger.dropped),
         (6, 3, 3)
     );
+}
+
+// [C35] [C37] [C38] promise 5: who names no credit has the node's window, in signals too, and what
+// the pipe could not take is no part of it.
+#[test]
+fn who_returns_nothing_is_sent_the_nodes_window_of_signals() {
+    let mut fabric = Fabric::ready();
+    let publisher = fabric.client("a", "publisher");
+    let reader = fabric.client("a", "reader");
+    subscribe(&mut fabric, &reader, "ticks.#");
+    heard(&mut fabric, &reader);
+    let window = fabric.topology.limits.subscription_window_bytes;
+    let body = "x".repeat(usize::try_from(window / 10).expect("small"));
+    let speak = |fabric: &mut Fabric| {
+        fabric.publish(
+            &publisher,
+            Publish::default(),
+            &[record("ticks.1", "", &body)],
+        );
+    };
+    fabric.full.insert(reader.id.clone());
+    for _ in 0..30 {
+        speak(&mut fabric);
+    }
+    fabric.full.clear();
+    for _ in 0..30 {
+        speak(&mut fabric);
+    }
+    let numbers = |fabric: &mut Fabric| -> Vec<u64> {
+        let heard = heard(fabric, &reader);
+        heard.into_iter().map(|(sequence, _)| sequence).collect()
+    };
+    assert_eq!(numbers(&mut fabric), (30..39).collect::<Vec<_>>());
+    let view = fabric.view("a");
+    let ledger = &view.channels["ticks"];
+    assert_eq!((ledger.matched, ledger.delivered), (60, 9));
+    assert_eq!(ledger.dropped, 51);
+    // What is returned is sent again, beyond the gap.
+    let bytes = view.sessions.credit_used_bytes;
+    fabric.send(&reader, &Request::Credit(Credit { id: 1, bytes }), &[]);
+    speak(&mut fabric);
+    assert_eq!(numbers(&mut fabric), [60]);
+}
+
+// A large publish is delivered in pieces, and between nodes too.
+#[test]
+fn signals_travel_in_pieces_of_a_deliver() {
+    let wide = QUICKSTART.replace("= \"256 KiB\"", "= \"1 MiB\"");
+    let mut fabric = Fabric::new(parse(&wide));
+    fabric.run_until("it is ready", Fabric::is_settled);
+    let publisher = fabric.client("a", "publisher");
+    let readers = ["a", "b"].map(|node| fabric.client(node, "reader"));
+    for reader in &readers {
+        subscribe(&mut fabric, reader, "ticks.#");
+        heard(&mut fabric, reader);
+    }
+    let body = "x".repeat(100_000);
+    let records = vec![record("ticks.1", "", &body); 5];
+    fabric.publish(&publisher, Publish::default(), &records);
+    for reader in &readers {
+        let pieces: Vec<_> = heard(&mut fabric, reader)
+            .into_iter()
+            .map(|(sequence, bodies)| (sequence, bodies.len()))
+            .collect();
+        assert_eq!(pieces, [(0, 2), (2, 2), (4, 1)]);
+    }
 }
 
 // [C39] a client that is slow is not gone: asking whether it is there ends nothing.

@@ -19,6 +19,13 @@ fn subscribe(pattern: &str, from: From) -> Subscribe {
     }
 }
 
+fn publish(id: u64) -> Publish {
+    Publish {
+        id: Some(id),
+        ..Publish::default()
+    }
+}
+
 /// Publishes bodies `from..to` to `audit`, one publish each, and waits for the confirms.
 fn store(fabric: &mut Fabric, from: u32, to: u32) {
     let client = fabric.client("a", "publisher");
@@ -345,6 +352,53 @@ fn boundless_credit_is_the_nodes_window() {
         // All of it is returned, and far more than was sent.
         let bytes = u64::MAX;
         fabric.send(&reader, &Request::Credit(Credit { id: 7, bytes }), &[]);
+    }
+}
+
+// [C35] promise 5: all subscriptions of a session share its window, and each comes to its end.
+#[test]
+fn a_sessions_subscriptions_share_its_window_and_none_starves() {
+    let mut fabric = Fabric::ready();
+    let writer = fabric.client("a", "writer");
+    // The second half is large: what small records leave of the window must add up for them.
+    for (count, bytes) in [(8, 100_000), (4, 900_000)] {
+        for _ in 0..count {
+            let body = "x".repeat(bytes);
+            fabric.publish(&writer, publish(1), &[record("audit.x", "k", &body)]);
+            assert_eq!(confirms(&fabric.answer(&writer)).len(), 1);
+        }
+    }
+    let most = fabric.topology.limits.session_window_bytes as usize;
+    let window = fabric.topology.limits.subscription_window_bytes as usize;
+    assert!(8 * window > most);
+    let reader = fabric.client("b", "reader");
+    for id in 0..8 {
+        let wanted = Subscribe {
+            id,
+            ..subscribe("audit.#", From::Start)
+        };
+        fabric.subscribe(&reader, wanted);
+    }
+    let mut read = [0; 8];
+    let mut out = [0; 8];
+    while read != [12; 8] {
+        for _ in 0..50 {
+            fabric.tick();
+        }
+        for message in fabric.inbox(&reader) {
+            if let Reply::Deliver(deliver) = &message.header {
+                read[deliver.id as usize] += deliver.count;
+                out[deliver.id as usize] += message.records.len();
+            }
+        }
+        let sum: usize = out.iter().sum();
+        assert!(sum <= most, "{out:?} of {most}");
+        assert!(sum > 0, "nothing comes after {read:?}");
+        // The one that has most gives it back; it would take it all again.
+        let id = (0..8).max_by_key(|id| out[*id]).expect("eight");
+        let bytes = std::mem::take(&mut out[id]) as u64;
+        let id = id as u64;
+        fabric.send(&reader, &Request::Credit(Credit { id, bytes }), &[]);
     }
 }
 

@@ -261,6 +261,14 @@ fn the_table_of_limits_is_that_of_the_code() {
             &[defaults.session_inflight_bytes],
         ),
         (
+            "bytes sent on a subscription and not returned",
+            &[defaults.subscription_window_bytes],
+        ),
+        (
+            "and on all subscriptions of a session",
+            &[defaults.session_window_bytes],
+        ),
+        (
             "bytes of records in one deliver",
             &[limits::DELIVER_BYTES_MAX],
         ),
