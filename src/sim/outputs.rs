@@ -6,16 +6,17 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
 
-use super::heap::{ConnectionId, Event};
+use super::heap::{ClientNo, ConnectionId, Event};
 use super::machine::{Commit, MachineId};
 use super::network::Road;
 use super::oracle::{Verdict, broken, speech};
 use super::world::{Life, World};
 use crate::node::{ClientId, Droppable, Input, Lane, Level, Output};
 use crate::types::{JournalItem, LoadRequest, NodeName, Partition, Time};
-use crate::wire::decode_peer;
+use crate::wire::client::Request;
 use crate::wire::peer::{PeerMessage, RaftMessage};
 use crate::wire::signal::decode_signal;
+use crate::wire::{decode_peer, decode_request};
 
 impl World {
     /// Executes the outputs of one step.
@@ -138,6 +139,10 @@ impl World {
                 .after(crate::types::Span(1_000), Event::Gone { connection });
             return Ok(());
         }
+        if let Some(what) = &droppable {
+            let key = (number, what.subscription);
+            self.oracles.signals.spent(key, what.bytes);
+        }
         if let Some(what) = droppable.filter(|_| self.faults.pipes_are_full(&mut self.dice)) {
             self.report.fired("client's pipe full");
             let key = (number, what.subscription);
@@ -148,6 +153,36 @@ impl World {
         }
         self.plan_reply(connection, frames);
         Ok(())
+    }
+
+    /// What these inputs give back of the windows of listeners.
+    pub(super) fn gives_back(
+        &self,
+        machine: MachineId,
+        inputs: &[Input],
+    ) -> Vec<((ClientNo, u64), u64)> {
+        let who = |client: &ClientId| {
+            let mut all = self.connections.values();
+            all.find(|found| found.machine == machine && found.id == *client)
+                .map(|found| found.client)
+        };
+        let given = inputs.iter().filter_map(|input| match input {
+            Input::Dropped { client, what } => {
+                Some(((who(client)?, what.subscription), what.bytes))
+            }
+            Input::ClientFrame { client, frames, .. } => {
+                let frame = frames.last()?;
+                if !frame.starts_with(b"\x81\xa6credit") {
+                    return None;
+                }
+                match decode_request(frame).ok()?.header {
+                    Request::Credit(credit) => Some(((who(client)?, credit.id), credit.bytes)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        });
+        given.collect()
     }
 
     fn plan_reply(&mut self, connection: ConnectionId, frames: Vec<Bytes>) {

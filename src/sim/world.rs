@@ -232,13 +232,18 @@ impl World {
     /// One step of one node.
     pub(super) fn step_all(&mut self, machine: MachineId, inputs: Vec<Input>) -> Verdict {
         let now = self.machines[machine].clock.read(self.heap.now());
+        let mut outbox = Vec::new();
+        let given_back = self.gives_back(machine, &inputs);
         let Some(running) = &mut self.machines[machine].running else {
             return Ok(());
         };
         self.report.steps += 1;
-        let mut outbox = Vec::new();
         running.node.step(now, inputs, &mut outbox);
-        self.execute(machine, outbox)
+        let done = self.execute(machine, outbox);
+        for (key, bytes) in given_back {
+            self.oracles.signals.freed(key, bytes);
+        }
+        done
     }
 
     /// Tells the story's reader what happened to a machine.

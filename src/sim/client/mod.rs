@@ -165,7 +165,7 @@ impl Stage {
 }
 
 /// Consumers behind one connection: their windows add up to more than the session's.
-const CROWD: u64 = 6;
+const CROWD: u64 = 12;
 
 /// The cast of a run.
 pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {

@@ -40,9 +40,11 @@ struct Ear {
     pattern: Pattern,
     /// What it may be sent and has not returned.
     window: u64,
-    /// Whether it returns at once what it is given. Else its node drops what lies beyond the
-    /// window, which is in the node's account.
+    /// Whether it returns at once what it is given, and its window was never half full: then its
+    /// node drops nothing for want of it. Else that is in the node's account alone.
     prompt: bool,
+    /// What its node sent and was not given back yet.
+    used: u64,
     /// Bytes delivered and not returned.
     outstanding: u64,
     next: Option<u64>,
@@ -147,6 +149,7 @@ impl Signals {
                 pattern,
                 window: credit.unwrap_or(node_window),
                 prompt: credit.is_none(),
+                used: 0,
                 outstanding: 0,
                 next: None,
                 gaps: 0,
@@ -188,6 +191,21 @@ impl Signals {
         }
         ear.outstanding += bytes;
         Ok(())
+    }
+
+    /// The node sends the client these bytes.
+    pub(in crate::sim) fn spent(&mut self, key: (ClientNo, u64), bytes: u64) {
+        if let Some(ear) = self.ears.get_mut(&key) {
+            ear.used += bytes;
+            ear.prompt &= ear.used <= ear.window / 2;
+        }
+    }
+
+    /// The node was given these bytes back.
+    pub(in crate::sim) fn freed(&mut self, key: (ClientNo, u64), bytes: u64) {
+        if let Some(ear) = self.ears.get_mut(&key) {
+            ear.used = ear.used.saturating_sub(bytes);
+        }
     }
 
     /// The client gave bytes back.
@@ -265,7 +283,8 @@ impl Signals {
 
     /// A signal since the probe that the subscription wants and has not heard.
     pub(in crate::sim) fn lacks(&self, key: (ClientNo, u64)) -> Option<String> {
-        let ear = self.ears.get(&key).filter(|_| self.stood.contains(&key))?;
+        let stood = |ear: &&Ear| ear.prompt && self.stood.contains(&key);
+        let ear = self.ears.get(&key).filter(stood)?;
         let number = (self.probe?..self.sent.len()).find(|number| {
             ear.pattern.matches(&self.sent[*number].record.subject) && !ear.heard.contains(number)
         })?;
