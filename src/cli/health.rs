@@ -97,7 +97,8 @@ impl Health {
                 let known = partitions
                     .entry(name)
                     .or_insert(PartitionHealth { view, leader });
-                if leads && (known.leader.is_none() || view.term > known.view.term) {
+                let tells_more = known.leader.is_none() && leader.is_some();
+                if tells_more || (leads && view.term > known.view.term) {
                     *known = PartitionHealth { view, leader };
                 }
             }
