@@ -1,4 +1,5 @@
-//! A stream's partition: which offsets are taken, and which publishes were stored before.
+//! A stream's partition: which offsets are taken, which of them are retained, and which publishes
+//! were stored before.
 //!
 //! The state follows committed entries only. The leader keeps the publishes it proposed and that
 //! are not committed yet in an overlay, so that a retry is judged before its first try is decided.
@@ -7,12 +8,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::types::{Limits, Offset, Sabotage, Wall};
+use super::extent::{Bounds, Extent, Trimmed};
+use crate::types::{Command, Limits, Offset, Sabotage, Wall};
 
 /// The state of one stream partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
-    next_offset: Offset,
+    extent: Extent,
     last_time: Wall,
     windows: BTreeMap<Bytes, Window>,
     /// The producers by when they were last heard.
@@ -81,7 +83,7 @@ impl Stream {
     /// An empty partition.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            next_offset: 0,
+            extent: Extent::default(),
             last_time: Wall(0),
             windows: BTreeMap::new(),
             by_age: BTreeMap::new(),
@@ -94,36 +96,93 @@ impl Stream {
 
     /// The next offset to become visible.
     pub fn next_offset(&self) -> Offset {
-        self.next_offset
+        self.extent.end()
     }
 
-    /// The time of the last visible record.
+    /// The first offset that is retained.
+    pub fn first_offset(&self) -> Offset {
+        self.extent.first()
+    }
+
+    /// Bytes of the entries that hold what is retained.
+    pub fn retained_bytes(&self) -> u64 {
+        self.extent.bytes()
+    }
+
+    /// How many records were let go of, and why.
+    pub fn trimmed(&self) -> Trimmed {
+        self.extent.trimmed()
+    }
+
+    /// Producers remembered.
+    pub fn producers(&self) -> u64 {
+        self.windows.len() as u64
+    }
+
+    /// How many numbered batches were stored.
+    pub fn heard(&self) -> u64 {
+        self.clock
+    }
+
+    /// What the bounds ask for by now. The leader proposes it.
+    pub fn due(&self, keep: &Bounds, now: Wall) -> Option<Command> {
+        let (first, cause) = self.extent.due(keep, now)?;
+        Some(Command::Trim { first, cause })
+    }
+
+    /// Forgets the producers that were heard no later than the numbered batch `heard`, if there are
+    /// such. The leader proposes it.
+    pub fn forget(&self, heard: u64) -> Option<Command> {
+        let (oldest, _) = self.by_age.first_key_value()?;
+        (*oldest <= heard).then_some(Command::ForgetProducers { heard })
+    }
+
+    /// The time of the last visible entry.
     pub fn last_time(&self) -> Wall {
         self.last_time
     }
 
-    /// Takes the batches of a committed entry: for each its record count and stamp.
+    /// Takes a committed entry of `bytes` bytes: for each of its batches the record count and the
+    /// stamp.
     pub fn apply(
         &mut self,
         first: Offset,
         time: Wall,
+        bytes: u64,
         batches: impl IntoIterator<Item = (u32, Option<Stamp>)>,
     ) -> Result<(), StreamError> {
-        if first != self.next_offset {
+        if first != self.next_offset() {
             return Err(StreamError {
                 first,
-                expected: self.next_offset,
+                expected: self.next_offset(),
             });
         }
         self.last_time = self.last_time.max(time);
+        let mut offset = first;
         for (count, stamp) in batches {
-            let offset = self.next_offset;
-            self.next_offset += u64::from(count);
             if let Some(stamp) = stamp {
                 self.remember(stamp, offset);
             }
+            offset += u64::from(count);
         }
+        self.extent.push(offset - first, bytes, self.last_time);
         Ok(())
+    }
+
+    /// Carries out a committed command.
+    pub fn apply_command(&mut self, command: &Command, time: Wall) {
+        self.last_time = self.last_time.max(time);
+        match command {
+            Command::Trim { first, cause } => {
+                self.extent.trim(*first, *cause);
+            }
+            Command::ForgetProducers { heard } => {
+                let kept = self.by_age.split_off(&heard.saturating_add(1));
+                for producer in std::mem::replace(&mut self.by_age, kept).into_values() {
+                    self.windows.remove(&producer);
+                }
+            }
+        }
     }
 
     /// What to do with a publish, given everything committed and proposed.
@@ -244,7 +303,7 @@ mod tests {
             Verdict::Reused
         );
         stream
-            .apply(0, Wall(1), [(2, Some(first.clone()))])
+            .apply(0, Wall(1), 10, [(2, Some(first.clone()))])
             .expect("continues");
         assert_eq!(stream.judge(Some(&first), None), Verdict::Repeat(0));
         assert_eq!(
@@ -269,7 +328,7 @@ mod tests {
     fn a_retry_of_5_after_6_is_new_and_one_below_the_window_is_too_old() {
         let mut stream = stream();
         stream
-            .apply(0, Wall(1), [(1, Some(stamp("p", 6, "six")))])
+            .apply(0, Wall(1), 10, [(1, Some(stamp("p", 6, "six")))])
             .expect("continues");
         assert_eq!(
             stream.judge(Some(&stamp("p", 5, "five")), None),
@@ -278,7 +337,7 @@ mod tests {
         for (offset, sequence) in [(1, 7), (2, 8), (3, 9)] {
             let stamp = stamp("p", sequence, "later");
             stream
-                .apply(offset, Wall(1), [(1, Some(stamp))])
+                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         assert_eq!(
@@ -298,7 +357,7 @@ mod tests {
         for (offset, sequence) in [(0, 6), (1, 7), (2, 8), (3, 9), (4, 5)] {
             let stamp = stamp("p", sequence, "x");
             stream
-                .apply(offset, Wall(1), [(1, Some(stamp))])
+                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         for sequence in [5, 6] {
@@ -313,7 +372,7 @@ mod tests {
         for (offset, producer) in [(0, "a"), (1, "b"), (2, "a"), (3, "c")] {
             let stamp = stamp(producer, offset, "x");
             stream
-                .apply(offset, Wall(1), [(1, Some(stamp))])
+                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         assert_eq!(
@@ -324,9 +383,30 @@ mod tests {
     }
 
     #[test]
+    fn a_producer_not_heard_for_long_is_forgotten() {
+        let mut stream = stream();
+        for (offset, producer) in [(0, "a"), (1, "b")] {
+            let stamp = stamp(producer, 1, "x");
+            stream
+                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
+                .expect("continues");
+        }
+        assert_eq!(stream.forget(0), None);
+        let command = stream.forget(1).expect("a was heard first");
+        stream.apply_command(&command, Wall(1));
+        assert_eq!((stream.producers(), stream.forget(1)), (1, None));
+        let again = stamp("a", 1, "x");
+        assert_eq!(stream.judge(Some(&again), None), Verdict::New);
+        let known = stamp("b", 1, "x");
+        assert_eq!(stream.judge(Some(&known), None), Verdict::Repeat(1));
+    }
+
+    #[test]
     fn offsets_are_dense() {
         let mut stream = stream();
-        let error = stream.apply(4, Wall(1), [(1, None)]).expect_err("a hole");
+        let error = stream
+            .apply(4, Wall(1), 10, [(1, None)])
+            .expect_err("a hole");
         assert_eq!(
             error,
             StreamError {

@@ -269,6 +269,8 @@ impl Total {
             ("refusals", report.refusals),
             ("retries", report.retries),
             ("elections", report.elections),
+            ("trims", report.trims),
+            ("producers forgotten", report.forgotten),
             ("records delivered", report.delivered),
             ("signals", report.signals),
             ("signals delivered", report.signals_delivered),

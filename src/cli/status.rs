@@ -144,7 +144,7 @@ fn partitions(health: &Health) -> Table<6> {
             leader,
             view.term.to_string(),
             view.commit.to_string(),
-            view.next_offset.to_string(),
+            (view.next_offset - view.first_offset.min(view.next_offset)).to_string(),
             replicas.collect::<Vec<_>>().join(" "),
         ]);
     }

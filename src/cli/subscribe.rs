@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
                     .as_ref()
                     .map_or("any signal channel", |c| c.as_str());
                 let missed = missed.map_or("some".to_owned(), |missed| missed.to_string());
-                eprintln!("gap: {missed} signals of {channel} are missing here");
+                eprintln!("gap: {missed} records of {channel} are missing here");
             }
         }
     }

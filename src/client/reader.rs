@@ -43,7 +43,7 @@ pub(super) enum ReaderEvent {
     Standing,
     /// Records, not yet decoded.
     Batch(Batch),
-    /// Signals of this channel are missing; how many, where that is known.
+    /// Records of this channel are missing; how many, where that is known.
     Gap {
         /// The channel; absent if any may be concerned.
         channel: Option<ChannelName>,
@@ -155,6 +155,12 @@ impl Reader {
             return;
         };
         let partition = Partition::new(&channel, number);
+        if deliver.missed > 0 {
+            self.tell(ReaderEvent::Gap {
+                channel: Some(channel.clone()),
+                missed: Some(deliver.missed),
+            });
+        }
         let stamps = stamps(&partition, deliver);
         let position = self.positions.get(&partition).copied().unwrap_or(0);
         let skip = stamps.partition_point(|(_, offset, _)| *offset < position);

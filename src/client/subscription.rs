@@ -34,7 +34,8 @@ pub struct Subscription {
 pub enum Item {
     /// A record.
     Record(Delivered),
-    /// Signals are missing here.
+    /// Records are missing here: signals that were dropped, or stored ones that were no longer
+    /// retained when the subscription came to them.
     Gap {
         /// Of this channel; absent where the node was lost, and any may be concerned.
         channel: Option<ChannelName>,

@@ -78,7 +78,7 @@ impl Feed {
     pub(super) fn next(&self) -> Option<Offset> {
         match self.at {
             FetchFrom::Offset(offset) => Some(offset),
-            FetchFrom::Time(_) | FetchFrom::End => None,
+            FetchFrom::Start | FetchFrom::Time(_) | FetchFrom::End => None,
         }
     }
 }

@@ -5,13 +5,16 @@ use bytes::Bytes;
 
 use super::Node;
 use super::member::{
-    Intake, Member, Slot, Waiting, WaitingBatch, accepted, digest, refused, stamps,
+    Intake, Member, Slot, Waiting, WaitingBatch, accepted, apply_entry, digest, refused,
 };
 use super::persist::Done;
-use crate::channel::{Stamp, Verdict};
+use crate::channel::{Bounds, Stamp, Verdict};
+use crate::replica::NotLeader;
 use crate::types::limits::{APPEND_BYTES_MAX, BATCH_HEAD_MAX, PRODUCER_BYTES_MAX};
-use crate::types::{LogEntry, NodeName, Partition, Sabotage, key_partition};
-use crate::wire::entry::{BatchHead, EntryHead, ProducerStamp};
+use crate::types::{
+    EntryKind, LogEntry, NodeName, Now, Partition, Sabotage, Span, Wall, key_partition,
+};
+use crate::wire::entry::{BatchHead, CommandHead, EntryHead, ProducerStamp};
 use crate::wire::peer::{Forward, PeerMessage};
 use crate::wire::{Code, RawRecords, records};
 
@@ -169,29 +172,20 @@ impl Node {
 
 impl Member {
     fn apply(&mut self, entry: LogEntry, post: &mut impl FnMut(&NodeName, PeerMessage)) {
-        if entry.count > 0 {
-            // The log took the entry after reading its head, so it can be read again.
-            let (head, _) = EntryHead::decode(&entry.data).expect("a log entry has a head");
-            // The log holds every entry to the offset of the one before; see `Log::append`.
-            self.stream
-                .apply(entry.first_offset, entry.time, stamps(&head))
-                .expect("committed offsets continue");
+        // The log took the entry after reading it and holds it to the offset of the one before; see
+        // `Log::append`.
+        let forgets = Sabotage::ForgottenTrim.is_on() && !self.replica.is_leader();
+        if !(forgets && entry.kind == EntryKind::Command) {
+            apply_entry(&mut self.stream, &entry, |_| true).expect("committed entries continue");
         }
         self.confirm(entry.index, entry.term, post);
     }
 
-    fn propose_intake(
-        &mut self,
-        wall: crate::types::Wall,
-        post: &mut impl FnMut(&NodeName, PeerMessage),
-    ) {
+    fn propose_intake(&mut self, wall: Wall, post: &mut impl FnMut(&NodeName, PeerMessage)) {
         let mut draft = Draft::default();
         let mut next = self.replica.next_offset();
         next -= next.min(u64::from(Sabotage::ReusedOffset.is_on()));
-        self.last_stamp = match Sabotage::BackwardTime.is_on() {
-            true => wall,
-            false => self.last_stamp.max(self.stream.last_time()).max(wall),
-        };
+        self.stamp_time(wall);
         for Intake {
             from,
             forward,
@@ -264,6 +258,44 @@ impl Member {
                 }
             }
         }
+    }
+
+    /// Proposes what the clock or a bound asks for, one command at a time; true if it did.
+    /// `calendar` is what retention goes by.
+    pub(super) fn propose_command(
+        &mut self,
+        keep: &Bounds,
+        producer_idle: Span,
+        now: Now,
+        calendar: Wall,
+    ) -> bool {
+        let leads = self.replica.is_serving() && !self.replica.is_transferring();
+        if !leads || self.commanded > self.replica.applied() {
+            return false;
+        }
+        let heard = self
+            .idle
+            .heard_before(self.stream.heard(), producer_idle, now.mono);
+        let due = self.stream.due(keep, calendar);
+        let Some(does) = due.or_else(|| self.stream.forget(heard)) else {
+            return false;
+        };
+        self.stamp_time(now.wall);
+        let time = self.last_stamp;
+        match self.replica.propose(CommandHead { time, does }.encode()) {
+            Ok(index) => self.commanded = index,
+            // It leads no more: another leader looks after it.
+            Err(NotLeader) => return false,
+        }
+        true
+    }
+
+    /// The time of the next entry: never before that of the last.
+    fn stamp_time(&mut self, wall: Wall) {
+        self.last_stamp = match Sabotage::BackwardTime.is_on() {
+            true => wall,
+            false => self.last_stamp.max(self.stream.last_time()).max(wall),
+        };
     }
 
     /// Notices that this replica began or ceased to lead, or serves now; true if so.

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::keep::Idle;
 use crate::channel::{Stamp, Stream};
 use crate::replica::Replica;
-use crate::types::{NodeName, Offset, Sabotage, Time, Wall};
+use crate::types::{LogEntry, NodeName, Offset, Sabotage, Time, Wall};
 use crate::wire::Code;
-use crate::wire::entry::{EntryHead, ProducerStamp};
+use crate::wire::entry::{EntryContent, EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
 use crate::wire::peer::{Accepted, Forward, Outcome, PeerMessage, Refusal};
 
@@ -43,6 +44,10 @@ pub(super) struct Member {
     pub(super) served: bool,
     /// The time of the newest proposed entry.
     pub(super) last_stamp: Wall,
+    /// The index of the newest command that this leader proposed; 0 for none.
+    pub(super) commanded: u64,
+    /// Which producers were heard when, while it leads.
+    pub(super) idle: Idle,
 }
 
 /// A batch in front of the leader.
@@ -93,6 +98,8 @@ impl Member {
             hand_over_from: Time(0),
             served: false,
             last_stamp,
+            commanded: 0,
+            idle: Idle::default(),
         }
     }
 
@@ -122,6 +129,8 @@ impl Member {
             );
         }
         self.stream.forget_proposed();
+        self.commanded = 0;
+        self.idle = Idle::default();
     }
 
     /// Tells the askers of a committed entry where their batches are.
@@ -168,8 +177,31 @@ impl Member {
     }
 }
 
+/// Carries a committed entry out on the channel's state. A stamp that `keeps` does not want is
+/// taken for none.
+pub(super) fn apply_entry(
+    stream: &mut Stream,
+    entry: &LogEntry,
+    keeps: impl Fn(&Stamp) -> bool,
+) -> Result<(), String> {
+    match EntryContent::decode(&entry.data).map_err(|error| error.to_string())? {
+        EntryContent::Blank => Ok(()),
+        EntryContent::Command(head) => {
+            stream.apply_command(&head.does, head.time);
+            Ok(())
+        }
+        EntryContent::Records(head) => {
+            let batches = stamps(&head).map(|(count, stamp)| (count, stamp.filter(&keeps)));
+            let bytes = entry.data.len() as u64;
+            stream
+                .apply(entry.first_offset, entry.time, bytes, batches)
+                .map_err(|error| error.to_string())
+        }
+    }
+}
+
 /// What an entry's head says to the channel: each batch's record count and stamp.
-pub(super) fn stamps(head: &EntryHead) -> impl Iterator<Item = (u32, Option<Stamp>)> + '_ {
+fn stamps(head: &EntryHead) -> impl Iterator<Item = (u32, Option<Stamp>)> + '_ {
     head.batches.iter().map(|batch| {
         let stamp = batch.stamp.as_ref().map(
             |ProducerStamp {

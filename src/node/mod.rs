@@ -10,6 +10,7 @@ mod accept;
 mod feed;
 mod founding;
 mod io;
+mod keep;
 mod lead;
 mod mail;
 mod member;
@@ -52,6 +53,7 @@ use sessions::{Session, Sessions};
 use signals::Signals;
 pub use view::{
     ChannelView, DiskView, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
+    TrimmedView,
 };
 
 /// Who a node is.
@@ -332,6 +334,7 @@ impl Node {
             self.found_partitions();
             self.expire_interest();
             self.probe_sessions();
+            self.propose_commands();
         }
         self.find_leaders();
         self.note_stall();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::types::limits::{PEER_DOWN, STRANGERS_MAX};
-use crate::types::{Incarnation, NodeName, Now, Partition, Time};
+use crate::types::{Incarnation, NodeName, Now, Partition, Time, Wall};
 use crate::wire::peer::{Envelope, State};
 
 /// Every other node of the topology, and what was heard from nodes outside it.
@@ -23,8 +23,8 @@ pub(super) struct Peer {
     pub(super) incarnation: Option<Incarnation>,
     pub(super) epoch: Option<u64>,
     pub(super) heard: Option<Time>,
-    /// Its calendar clock minus ours, in milliseconds.
-    pub(super) clock_offset_ms: Option<i64>,
+    /// What its calendar clock said, and when.
+    told: Option<(Wall, Time)>,
     pub(super) stopping: bool,
     /// Whether its disk does not finish a commit.
     pub(super) stalled: bool,
@@ -90,7 +90,7 @@ impl Peers {
     pub(super) fn handle_state(&mut self, from: &NodeName, state: State, now: Now) -> bool {
         let before = self.leads.clone();
         if let Some(peer) = self.peers.get_mut(from) {
-            peer.clock_offset_ms = Some(state.wall.0 as i64 - now.wall.0 as i64);
+            peer.told = Some((state.wall, now.mono));
             peer.stopping = state.stopping;
             peer.stalled = state.stalled;
             let held = |holds: crate::wire::peer::Holds| {
@@ -129,6 +129,19 @@ impl Peer {
         self.is_up(now) && !self.stopping && !self.stalled
     }
 
+    /// What its calendar clock says by now.
+    pub(super) fn wall(&self, now: Time) -> Option<Wall> {
+        let (wall, told) = self.told?;
+        Some(Wall(wall.0.saturating_add(now.since(told).as_millis())))
+    }
+
+    /// Its calendar clock minus ours, in milliseconds.
+    pub(super) fn clock_offset_ms(&self, now: Now) -> Option<i64> {
+        let wall = self.wall(now.mono)?;
+        // Beyond 64 bits no difference is worth telling apart.
+        i64::try_from(i128::from(wall.0) - i128::from(now.wall.0)).ok()
+    }
+
     pub(super) fn is_up(&self, now: Time) -> bool {
         self.heard.is_some_and(|heard| now.since(heard) < PEER_DOWN)
     }
@@ -137,7 +150,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Wall;
+    use crate::types::Span;
     use crate::wire::peer::Leads;
 
     fn state(term: Option<u64>) -> State {
@@ -186,10 +199,14 @@ mod tests {
         assert!(peers.handle_state(&c, state(Some(4)), now));
         assert_eq!(peers.leader(&partition, now.mono), Some((&c, 4)));
         assert_eq!(peers.leader(&partition, now.mono + PEER_DOWN), None);
-        assert_eq!(
-            peers.get(&b).and_then(|peer| peer.clock_offset_ms),
-            Some(1_000)
-        );
+        let offset = |now: Now| peers.get(&b)?.clock_offset_ms(now);
+        assert_eq!(offset(now), Some(1_000));
+        // What this node's calendar does meanwhile is not the peer's.
+        let later = Now {
+            mono: now.mono + Span::from_millis(200),
+            wall: Wall(9_200),
+        };
+        assert_eq!(offset(later), Some(-4_000));
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::member::stamps;
-use crate::channel::Stream;
+use super::member::apply_entry;
+use crate::channel::{Stamp, Stream};
 use crate::replica::{RecoveredLog, RecoveryError};
 use crate::types::{JournalItem, Limits, LogEntry, Partition, Sabotage};
-use crate::wire::entry::EntryHead;
 use crate::wire::founding::Founding;
 
 /// Takes every item of a journal in the order they were written. Memory is bounded by the entries
@@ -82,21 +81,12 @@ impl Recovery {
 }
 
 fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {
-    if entry.count == 0 {
-        return Ok(());
-    }
-    let unreadable = |error| RecoveryError::Unreadable {
+    let keeps = |stamp: &Stamp| {
+        let _ = stamp;
+        !Sabotage::LostWindow.is_on()
+    };
+    apply_entry(stream, entry, keeps).map_err(|error| RecoveryError::Unreadable {
         index: entry.index,
         error,
-    };
-    let (head, _) =
-        EntryHead::decode(&entry.data).map_err(|error| unreadable(error.to_string()))?;
-    stream
-        .apply(
-            entry.first_offset,
-            entry.time,
-            stamps(&head)
-                .map(|(count, stamp)| (count, stamp.filter(|_| !Sabotage::LostWindow.is_on()))),
-        )
-        .map_err(|error| unreadable(error.to_string()))
+    })
 }

@@ -3,7 +3,9 @@
 use super::member::Slot;
 use super::{
     ChannelView, DiskView, Node, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
+    TrimmedView,
 };
+use crate::channel::Trimmed;
 use crate::topology::Topology;
 use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN};
 use crate::types::{Partition, Span};
@@ -56,7 +58,7 @@ impl Node {
                 heard_ms: peer.heard.map(|heard| now.since(heard).as_millis()),
                 epoch: peer.epoch,
                 incarnation: peer.incarnation.map(|incarnation| incarnation.to_string()),
-                clock_offset_ms: peer.clock_offset_ms,
+                clock_offset_ms: peer.clock_offset_ms(self.now),
             })
             .collect()
     }
@@ -85,7 +87,12 @@ impl Node {
                 view.term = replica.term();
                 view.last = replica.last_index();
                 view.commit = replica.commit();
+                view.first_offset = member.stream.first_offset();
                 view.next_offset = member.stream.next_offset();
+                view.retained_bytes = member.stream.retained_bytes();
+                let Trimmed { age, size, count } = member.stream.trimmed();
+                view.trimmed = TrimmedView { age, size, count };
+                view.producers = member.stream.producers();
                 let matched = |raft_id| Some((replica.progress(raft_id)?.0, replica.last_index()));
                 view.replicas = replicas(replica.voters().iter(), matched);
             }
@@ -151,13 +158,10 @@ impl Node {
             {
                 problems.push(format!("two nodes run under the name {name}"));
             }
-            let offset = peer.clock_offset_ms.unwrap_or(0).unsigned_abs();
+            let ahead = peer.clock_offset_ms(self.now).unwrap_or(0);
+            let offset = ahead.unsigned_abs();
             if offset > CLOCK_SKEW_MAX.as_millis() {
-                let sign = if peer.clock_offset_ms < Some(0) {
-                    "behind"
-                } else {
-                    "ahead of"
-                };
+                let sign = if ahead < 0 { "behind" } else { "ahead of" };
                 problems.push(format!(
                     "the clock of {name} is {offset} ms {sign} this node's"
                 ));

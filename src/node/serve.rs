@@ -24,7 +24,13 @@ pub(super) enum LoadFor {
     /// Raft, for a follower that lags.
     Raft,
     /// A reader on this node.
-    Fetch { from: NodeName, request: u64 },
+    Fetch {
+        from: NodeName,
+        request: u64,
+        /// See [`Fetched::start`].
+        start: Option<Offset>,
+        bytes_max: u64,
+    },
 }
 
 impl Loads {
@@ -63,20 +69,20 @@ impl Node {
         let next = member.stream.next_offset();
         let at_end = |from| match from {
             FetchFrom::End => true,
-            FetchFrom::Offset(_) => false,
+            FetchFrom::Start | FetchFrom::Offset(_) => false,
             FetchFrom::Time(time) => next == 0 || time > member.stream.last_time(),
         };
         match fetch.from {
             from_end if at_end(from_end) => {
                 self.mail
-                    .post(from, fetched(fetch.request, Vec::new(), next));
+                    .post(from, fetched(fetch.request, Vec::new(), next, None));
             }
             // One that lies beyond the end waits too: a leader that is one no more, and does not
             // know it yet, must not refuse a reader who knows better.
             FetchFrom::Offset(offset) if offset >= next => {
                 if member.held.len() >= FETCHES_HELD_MAX {
                     self.mail
-                        .post(from, fetched(fetch.request, Vec::new(), next));
+                        .post(from, fetched(fetch.request, Vec::new(), next, None));
                     return;
                 }
                 let (request, bytes_max) = (fetch.request, fetch.bytes_max);
@@ -95,13 +101,19 @@ impl Node {
                 });
             }
             FetchFrom::Offset(offset) => {
-                self.serve(&partition, from, fetch.request, offset, fetch.bytes_max);
+                let wanted = Some(offset);
+                self.serve(&partition, from, fetch.request, wanted, fetch.bytes_max);
+            }
+            FetchFrom::Start => {
+                self.serve(&partition, from, fetch.request, None, fetch.bytes_max);
             }
             FetchFrom::Time(time) => {
                 let load = load(member, LoadFrom::Time(time), fetch.bytes_max);
                 let wanted = LoadFor::Fetch {
                     from: from.clone(),
                     request: fetch.request,
+                    start: None,
+                    bytes_max: fetch.bytes_max,
                 };
                 self.loads.start(load, wanted, &mut self.out);
             }
@@ -127,28 +139,55 @@ impl Node {
                 }
                 self.dirty.insert(partition);
             }
-            LoadFor::Fetch { from, request } => {
-                let next = member.stream.next_offset();
-                let message = match result {
-                    Ok(entries)
-                        if !entries.is_empty()
-                            && entries.iter().all(|entry| member.replica.holds(entry)) =>
-                    {
-                        fetched(request, entries, next)
-                    }
-                    // Something was there when it was asked for.
-                    Ok(_) => {
-                        let message = "the log has changed, ask again".to_owned();
-                        not_served(request, Code::NoLeader, message)
-                    }
-                    Err(error) => {
-                        self.error(format!("{partition} cannot be read: {error}"));
-                        not_served(request, Code::NoLeader, error)
-                    }
-                };
-                self.mail.post(&from, message);
-            }
+            LoadFor::Fetch {
+                from,
+                request,
+                start,
+                bytes_max,
+            } => self.answer_loaded(&partition, &from, request, (start, bytes_max), result),
         }
+    }
+
+    /// A reader's entries came back from the journal.
+    fn answer_loaded(
+        &mut self,
+        partition: &Partition,
+        from: &NodeName,
+        request: u64,
+        (start, bytes_max): (Option<Offset>, u64),
+        result: Result<Vec<LogEntry>, String>,
+    ) {
+        let Some(Slot::Member(member)) = self.slots.get(partition) else {
+            return;
+        };
+        let (first, next) = (member.stream.first_offset(), member.stream.next_offset());
+        let message = match result {
+            Ok(mut entries)
+                if !entries.is_empty()
+                    && entries.iter().all(|entry| member.replica.holds(entry)) =>
+            {
+                // What was retained when it was asked for by offset may be read. By time the
+                // journal may find more than is retained.
+                if start.is_none() {
+                    entries.retain(|entry| entry.first_offset + u64::from(entry.count) > first);
+                }
+                let Some(oldest) = entries.first() else {
+                    return self.serve(partition, from, request, None, bytes_max);
+                };
+                let begins = oldest.first_offset.max(first);
+                fetched(request, entries, next, start.or(Some(begins)))
+            }
+            // Something was there when it was asked for.
+            Ok(_) => {
+                let message = "the log has changed, ask again".to_owned();
+                not_served(request, Code::NoLeader, message)
+            }
+            Err(error) => {
+                self.error(format!("{partition} cannot be read: {error}"));
+                not_served(request, Code::NoLeader, error)
+            }
+        };
+        self.mail.post(from, message);
     }
 
     /// Answers the held fetches that have something to read now.
@@ -167,7 +206,7 @@ impl Node {
                 partition,
                 &held.from,
                 held.request,
-                held.offset,
+                Some(held.offset),
                 held.bytes_max,
             );
         }
@@ -187,7 +226,7 @@ impl Node {
             for held in member.held.extract_if(.., waited) {
                 let (request, offset) = (held.request, held.offset);
                 let answer = match offset > next {
-                    false => fetched(request, Vec::new(), next),
+                    false => fetched(request, Vec::new(), next, None),
                     true if leads => {
                         let message = format!("it ends before offset {next}, {offset} is beyond");
                         not_served(request, Code::BadPosition, message)
@@ -202,27 +241,34 @@ impl Node {
         }
     }
 
+    /// Answers with entries from the offset wanted on, or from the first that is retained.
     fn serve(
         &mut self,
         partition: &Partition,
         from: &NodeName,
         request: u64,
-        offset: Offset,
+        wanted: Option<Offset>,
         bytes_max: u64,
     ) {
         let Some(Slot::Member(member)) = self.slots.get_mut(partition) else {
             return;
         };
+        let (first, next) = (member.stream.first_offset(), member.stream.next_offset());
+        let offset = wanted.map_or(first, |wanted| wanted.max(first));
+        let start = (wanted != Some(offset)).then_some(offset);
+        if offset >= next {
+            let nothing = fetched(request, Vec::new(), next, start);
+            return self.mail.post(from, nothing);
+        }
         match member.replica.cached(offset, bytes_max) {
-            Some(entries) => {
-                let next = member.stream.next_offset();
-                self.mail.post(from, fetched(request, entries, next));
-            }
+            Some(entries) => self.mail.post(from, fetched(request, entries, next, start)),
             None => {
                 let load = load(member, LoadFrom::Offset(offset), bytes_max);
                 let wanted = LoadFor::Fetch {
                     from: from.clone(),
                     request,
+                    start: start.or(Some(offset)),
+                    bytes_max,
                 };
                 self.loads.start(load, wanted, &mut self.out);
             }
@@ -240,12 +286,18 @@ pub(super) fn not_served(request: u64, code: Code, message: String) -> PeerMessa
         request,
         entries: Vec::new(),
         next: 0,
+        start: None,
         refusal,
     })
 }
 
 /// An answer with these entries; `end` is the partition's next offset, where there are none.
-fn fetched(request: u64, entries: Vec<LogEntry>, end: Offset) -> PeerMessage {
+fn fetched(
+    request: u64,
+    entries: Vec<LogEntry>,
+    end: Offset,
+    start: Option<Offset>,
+) -> PeerMessage {
     let next = entries
         .last()
         .map_or(end, |entry| entry.first_offset + u64::from(entry.count));
@@ -257,6 +309,7 @@ fn fetched(request: u64, entries: Vec<LogEntry>, end: Offset) -> PeerMessage {
         request,
         entries: entries.collect(),
         next,
+        start,
         refusal: None,
     })
 }

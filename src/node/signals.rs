@@ -293,7 +293,7 @@ impl Node {
             let ledger = self.ledger.entry(channel.clone()).or_default();
             ledger.matched = ledger.matched.saturating_add(gap);
             ledger.dropped = ledger.dropped.saturating_add(gap);
-            self.deliver_nothing(&client, id, None);
+            self.deliver_nothing(&client, id);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::publish::No;
 use super::route::Asked;
 use super::window::Window;
 use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
-use crate::types::{Offset, Partition, Pattern};
+use crate::types::{Offset, Partition, Pattern, Sabotage};
 use crate::wire::client::{Ack, Credit, Deliver, End, From, Reply, Stamped, Subscribe};
 use crate::wire::entry::EntryHead;
 use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage};
@@ -39,7 +39,7 @@ impl Node {
             .get(client)
             .is_some_and(|s| s.subscriptions.contains_key(&id));
         if known {
-            self.deliver_nothing(client, id, None);
+            self.deliver_nothing(client, id);
             return;
         }
         match self.check_subscribe(client, &subscribe) {
@@ -51,7 +51,7 @@ impl Node {
                 if let Some(pattern) = signals {
                     self.add_interest(&pattern, client, id);
                 }
-                self.deliver_nothing(client, id, None);
+                self.deliver_nothing(client, id);
                 self.pump(client, id);
             }
             Err((code, message)) => {
@@ -348,8 +348,15 @@ impl Node {
             // A leader that holds as many fetches as it may answers at once: do not ask in circles.
             feed.retry_at = retry_at;
         }
-        if let FetchFrom::End = feed.at {
+        let mut missed = 0;
+        if let Some(start) = fetched.start {
+            missed = feed.next().map_or(0, |next| start.saturating_sub(next));
+            feed.at = FetchFrom::Offset(start);
+        } else if let FetchFrom::End = feed.at {
             feed.at = FetchFrom::Offset(fetched.next);
+        }
+        if Sabotage::SilentTrim.is_on() {
+            missed = 0;
         }
         let session = self.sessions.get_mut(&client);
         let was_starving = session
@@ -359,9 +366,11 @@ impl Node {
                     .take_if(|it| *it == (id, partition.clone()))
             })
             .is_some();
-        match self.deliver(&client, id, &partition, &fetched) {
+        match self.deliver(&client, id, &partition, &fetched, missed) {
             Ok(true) => {}
-            Ok(false) if began => self.deliver_nothing(&client, id, Some(&partition)),
+            Ok(false) if began || missed > 0 => {
+                self.deliver_from(&client, id, &partition, missed);
+            }
             Ok(false) => {}
             Err(error) => {
                 self.error(format!("{partition}: its leader sent a bad entry: {error}"));
@@ -386,6 +395,7 @@ impl Node {
         id: u64,
         partition: &Partition,
         fetched: &Fetched,
+        missed: u64,
     ) -> Result<bool, String> {
         let Some(session) = self.sessions.get_mut(client) else {
             return Ok(false);
@@ -415,6 +425,7 @@ impl Node {
             partition: Some(partition.number),
             runs: picked.runs,
             next: Some(picked.next),
+            missed,
             sequence: None,
             count,
         };
@@ -422,13 +433,8 @@ impl Node {
         Ok(true)
     }
 
-    /// A `deliver` without records: the subscription stands, or begins here in this partition.
-    pub(super) fn deliver_nothing(
-        &mut self,
-        client: &ClientId,
-        id: u64,
-        partition: Option<&Partition>,
-    ) {
+    /// A `deliver` without records: the subscription stands.
+    pub(super) fn deliver_nothing(&mut self, client: &ClientId, id: u64) {
         let mut deliver = Deliver {
             id,
             ..Deliver::default()
@@ -436,11 +442,24 @@ impl Node {
         if let Some(subscription) = self.subscription(client, id).filter(|s| s.signals) {
             deliver.sequence = Some(subscription.sequence);
         }
-        if let (Some(partition), Some(subscription)) = (partition, self.subscription(client, id)) {
-            deliver.channel = partition.channel.to_string();
-            deliver.partition = Some(partition.number);
-            deliver.next = subscription.feeds.get(partition).and_then(Feed::next);
-        }
+        self.reply(client, &Reply::Deliver(deliver), &[]);
+    }
+
+    /// A `deliver` without records: this is where a partition begins for the subscription, or goes
+    /// on after records that are no longer retained.
+    fn deliver_from(&mut self, client: &ClientId, id: u64, partition: &Partition, missed: u64) {
+        let Some(subscription) = self.subscription(client, id) else {
+            return;
+        };
+        let deliver = Deliver {
+            id,
+            channel: partition.channel.to_string(),
+            partition: Some(partition.number),
+            next: subscription.feeds.get(partition).and_then(Feed::next),
+            missed,
+            sequence: subscription.signals.then_some(subscription.sequence),
+            ..Deliver::default()
+        };
         self.reply(client, &Reply::Deliver(deliver), &[]);
     }
 
@@ -455,7 +474,7 @@ fn start(ask: &Subscribe, partition: &Partition) -> FetchFrom {
         return FetchFrom::Offset(*offset);
     }
     match ask.from.as_ref().unwrap_or(&From::End) {
-        From::Start => FetchFrom::Offset(0),
+        From::Start => FetchFrom::Start,
         From::End => FetchFrom::End,
         From::Time(time) => FetchFrom::Time(*time),
         From::Offset(offset) => FetchFrom::Offset(*offset),

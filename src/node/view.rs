@@ -76,10 +76,30 @@ pub struct PartitionView {
     pub last: u64,
     /// Raft's commit index.
     pub commit: u64,
-    /// The next offset: how many records it holds.
+    /// The first offset that is retained.
+    pub first_offset: u64,
+    /// The next offset: how many records were accepted.
     pub next_offset: u64,
+    /// Bytes of the entries that hold what is retained.
+    pub retained_bytes: u64,
+    /// Records that are no longer retained, by the bound that they passed.
+    pub trimmed: TrimmedView,
+    /// Producers remembered.
+    pub producers: u64,
     /// The voters; on the leader with how far each one is.
     pub replicas: Vec<ReplicaView>,
+}
+
+/// Records of a partition that are no longer retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrimmedView {
+    /// They were too old.
+    pub age: u64,
+    /// The partition held too many bytes.
+    pub size: u64,
+    /// The partition held too many records.
+    pub count: u64,
 }
 
 /// A voter.

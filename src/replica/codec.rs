@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::types::Partition;
-use crate::wire::entry::EntryHead;
+use crate::wire::entry::EntryContent;
 use crate::wire::peer::{RaftMessage, WireEntry};
 
 /// The message as it goes to a peer.
@@ -63,14 +63,9 @@ pub(super) fn from_wire(wire: RaftMessage) -> Result<Message, String> {
     Ok(message)
 }
 
-/// The head of an entry's data; `None` for a blank entry.
-pub(super) fn head(data: &Bytes) -> Result<Option<EntryHead>, String> {
-    if data.is_empty() {
-        return Ok(None);
-    }
-    EntryHead::decode(data)
-        .map(|(head, _)| Some(head))
-        .map_err(|error| error.to_string())
+/// What an entry's data is.
+pub(super) fn content(data: &Bytes) -> Result<EntryContent, String> {
+    EntryContent::decode(data).map_err(|error| error.to_string())
 }
 
 /// An entry as Raft takes it.

@@ -13,6 +13,7 @@ use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use super::codec;
 use super::recovery::{RecoveredLog, Terms};
 use crate::types::{EntryKind, LogEntry, Offset, Partition, Wall};
+use crate::wire::entry::EntryContent;
 
 /// The log of one replica.
 pub(super) struct Log {
@@ -95,15 +96,13 @@ impl Log {
     /// it.
     pub(super) fn append(&mut self, entry: Entry) -> Result<LogEntry, String> {
         self.truncate(entry.index)?;
-        let head = codec::head(&entry.data)?;
-        let (kind, first_offset, count, time) = match &head {
-            None => (EntryKind::Blank, self.next_offset, 0, self.last_time),
-            Some(head) => (
-                EntryKind::Records,
-                head.first_offset,
-                head.count(),
-                head.time,
-            ),
+        let (kind, first_offset, count, time) = match codec::content(&entry.data)? {
+            EntryContent::Blank => (EntryKind::Blank, self.next_offset, 0, self.last_time),
+            EntryContent::Command(head) => (EntryKind::Command, self.next_offset, 0, head.time),
+            EntryContent::Records(head) => {
+                let count = head.count();
+                (EntryKind::Records, head.first_offset, count, head.time)
+            }
         };
         if first_offset != self.next_offset {
             return Err(format!(

@@ -21,6 +21,7 @@ use crate::types::limits::{
 use crate::types::{
     JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId, Sabotage,
 };
+use crate::wire::entry::EntryContent;
 use crate::wire::peer::RaftMessage;
 
 use log::{Log, Wish};
@@ -301,8 +302,8 @@ impl Replica {
         // Entries that a `Ready` has not handed out yet are in Raft's unstable part only.
         self.raw.raft.raft_log.unstable_entries().iter().fold(
             self.raw.store().next_offset(),
-            |next, entry| match codec::head(&entry.data) {
-                Ok(Some(head)) => head.first_offset + u64::from(head.count()),
+            |next, entry| match codec::content(&entry.data) {
+                Ok(EntryContent::Records(head)) => head.first_offset + u64::from(head.count()),
                 _ => next,
             },
         )
@@ -483,7 +484,7 @@ impl Replica {
             if entry.index != index || entry.term == 0 || entry.term > message.term {
                 return Err(format!("its entry {} is out of place", entry.index));
             }
-            codec::head(&entry.data)?;
+            codec::content(&entry.data)?;
         }
         let committed = self.commit();
         for entry in message

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dice::Dice;
 use super::heap::Event;
-use super::machine::{MachineId, SYNC_US};
+use super::machine::{Doom, MachineId, SYNC_US};
 use super::network::{Cut, ROADS, Road, Weather};
 use super::oracle::{Verdict, broken};
 use super::world::World;
@@ -22,7 +22,7 @@ enum Kind {
     Kill,
     PowerCut,
     PowerCutInStep,
-    PowerCutInCommit,
+    PowerCutInCommit(Doom),
     PowerCutInStart,
     PowerCutOfSeveral,
     PowerCutOfAll,
@@ -42,11 +42,12 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 22] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCutInStep,
-    Kind::PowerCutInCommit,
+    Kind::PowerCutInCommit(Doom::InWrite),
+    Kind::PowerCutInCommit(Doom::BeforeSync),
     Kind::PowerCutInStart,
     Kind::PowerCutOfSeveral,
     Kind::PowerCutOfAll,
@@ -187,9 +188,9 @@ impl World {
                 }
                 Ok(())
             }
-            Kind::PowerCutInCommit => {
+            Kind::PowerCutInCommit(doom) => {
                 if let Some(running) = &mut self.machines[victim].running {
-                    running.doomed = true;
+                    running.doomed = Some(doom);
                 }
                 Ok(())
             }
@@ -327,7 +328,7 @@ impl World {
         for machine in &mut self.machines {
             if let Some(running) = &mut machine.running {
                 running.fuse = None;
-                running.doomed = false;
+                running.doomed = None;
             }
         }
         let text = "all is healed".to_owned();

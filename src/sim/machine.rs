@@ -32,6 +32,15 @@ pub(super) struct Machine {
     pub(super) kept: bool,
 }
 
+/// Where in a commit the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doom {
+    /// In the middle of its write.
+    InWrite,
+    /// Between the write and its sync.
+    BeforeSync,
+}
+
 /// What lives as long as the process does.
 pub(super) struct Running {
     pub(super) node: Node,
@@ -47,8 +56,8 @@ pub(super) struct Running {
     pub(super) frozen: Option<Vec<Input>>,
     /// The power goes after so many more outputs.
     pub(super) fuse: Option<u64>,
-    /// The power goes between the next write and its sync.
-    pub(super) doomed: bool,
+    /// The power goes with the next commit.
+    pub(super) doomed: Option<Doom>,
     /// It was asked to stop, and when.
     pub(super) stopping: Option<Time>,
 }
@@ -109,7 +118,7 @@ impl Machine {
             asked: BTreeMap::new(),
             frozen: None,
             fuse: None,
-            doomed: false,
+            doomed: None,
             stopping: None,
         });
         Ok(items)

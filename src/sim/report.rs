@@ -60,6 +60,10 @@ pub struct Report {
     pub retries: u64,
     /// Leaders seen, one per partition and term.
     pub elections: u64,
+    /// Times that a partition let go of records.
+    pub trims: u64,
+    /// Producers forgotten by a partition.
+    pub forgotten: u64,
     /// Records delivered from stored channels.
     pub delivered: u64,
     /// Signals published.

@@ -110,7 +110,7 @@ impl World {
 /// Why the replicas of a partition are not yet one, if they are not.
 fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Option<String> {
     let mut leaders = Vec::new();
-    let mut ends: BTreeMap<(u64, u64, u64, u64), Vec<&str>> = BTreeMap::new();
+    let mut ends: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     let mut count = 0;
     for view in views {
         let is_it = |held: &&crate::node::PartitionView| {
@@ -123,7 +123,9 @@ fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Opt
         if held.role == "leader" {
             leaders.push(view.node.as_str());
         }
-        let end = (held.term, held.last, held.commit, held.next_offset);
+        let log = (held.term, held.last, held.commit);
+        let records = (held.first_offset, held.next_offset, held.retained_bytes);
+        let end = (log, records, held.trimmed, held.producers);
         ends.entry(end).or_default().push(&view.node);
     }
     if count != replicas || leaders.len() != 1 {
@@ -131,11 +133,12 @@ fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Opt
             "{partition} has {count} replicas and is led by {leaders:?}"
         ));
     }
-    let at_end = ends.keys().all(|(_, last, commit, _)| last == commit);
+    let at_end = ends.keys().all(|((_, last, commit), ..)| last == commit);
     match ends.len() == 1 && at_end {
         true => None,
         false => Some(format!(
-            "the replicas of {partition} differ in (term, last, commit, next offset): {ends:?}"
+            "the replicas of {partition} differ in (term, last, commit), (first offset, next \
+             offset, bytes), trimmed, producers: {ends:?}"
         )),
     }
 }

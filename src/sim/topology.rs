@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::topology::{Channel, Confirm, Endpoint, Fabric, Keep, Kind, Node, Topology};
-use crate::types::{ChannelName, Limits, Pattern};
+use crate::topology::{Channel, Confirm, Endpoint, Fabric, Keep, Kind, Node, SpanNanos, Topology};
+use crate::types::{ChannelName, Limits, Pattern, Span};
 
 /// Four nodes, so that some node holds no copy of any partition; a signal channel, a wide stream, a
 /// single-partition stream and a stream of one copy.
@@ -14,6 +14,7 @@ pub fn topology() -> Topology {
         ("orders", Kind::Stream, 3, 3),
         ("audit", Kind::Stream, 1, 3),
         ("notes", Kind::Stream, 1, 1),
+        ("news", Kind::Stream, 1, 3),
     ];
     Topology {
         fabric: Fabric {
@@ -39,6 +40,7 @@ pub fn topology() -> Topology {
             frame_max: 128 << 10,
             disk_free_min: 0,
             producer_window: 64,
+            producer_idle: Span::from_secs(3),
             ..Limits::default()
         },
     }
@@ -76,7 +78,19 @@ fn channel((name, kind, partitions, replicas): (&str, Kind, u32, u32)) -> (Chann
             Kind::Signal => Confirm::None,
             Kind::Stream => Confirm::Quorum,
         },
-        keep: Keep::default(),
+        // Three ways to let go; the others keep everything.
+        keep: match name {
+            "audit" => Keep {
+                age: Some(SpanNanos(10_000_000_000)),
+                ..Keep::default()
+            },
+            "news" => Keep {
+                size: Some(16 << 10),
+                count: Some(200),
+                ..Keep::default()
+            },
+            _ => Keep::default(),
+        },
         max_record: 32 << 10,
     };
     (name.into(), channel)

@@ -10,8 +10,9 @@ use super::client::{Act, Client, Desk, Mood, Scene, cast};
 use super::dice::Dice;
 use super::faults::Faults;
 use super::heap::{ClientNo, ConnectionId, Event, Heap};
-use super::machine::{Machine, MachineId};
+use super::machine::{Doom, Machine, MachineId};
 use super::network::{Network, Road};
+use super::oracle::retention::Retention;
 use super::oracle::{Oracles, Verdict, Violation, broken, ledger};
 use super::report::{Failure, Report};
 use super::story::Story;
@@ -95,7 +96,10 @@ impl World {
             connections: BTreeMap::new(),
             connected: 0,
             mood: Mood::Storm,
-            oracles: Oracles::default(),
+            oracles: Oracles {
+                retention: Retention::new(&settings.topology),
+                ..Oracles::default()
+            },
             report: Report::new(settings.seed),
             story: Story::new(),
         }
@@ -104,6 +108,8 @@ impl World {
     /// Lives from the first start to the last audit.
     pub(super) fn live(mut self) -> Report {
         let verdict = self.storm().and_then(|()| self.settle());
+        self.report.trims = self.oracles.retention.trims;
+        self.report.forgotten = self.oracles.retention.forgotten;
         self.report.simulated_ms = self.heap.now().0 / 1_000_000;
         if let Err(Violation {
             oracle,
@@ -152,6 +158,7 @@ impl World {
         let Some(event) = self.heap.next() else {
             return broken("the workload goes on", None, "nothing is going to happen");
         };
+        self.oracles.now = self.heap.now();
         match event {
             Event::Tick { machine, life } => self.tick(machine, life),
             Event::Peer { to, lane, frame } => {
@@ -282,12 +289,12 @@ impl World {
             return Ok(());
         };
         let doomed = running.doomed;
-        let in_write = doomed && self.dice.chance(500);
+        let in_write = doomed == Some(Doom::InWrite);
         if in_write {
             found.disk.cut_power_after(self.dice.between(0, 3));
         }
         let written = running.write();
-        if doomed {
+        if doomed.is_some() {
             self.report.fired(match in_write {
                 true => "power cut within a write",
                 false => "power cut between write and sync",

@@ -368,6 +368,7 @@ fn read_entry(mut body: Fields<'_>) -> Result<LogEntry, &'static str> {
     let kind = match body.u8()? {
         0 => EntryKind::Blank,
         1 => EntryKind::Records,
+        2 => EntryKind::Command,
         _ => return Err("the log entry is of an unknown kind"),
     };
     body.take(3)?;

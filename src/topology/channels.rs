@@ -148,8 +148,8 @@ fn check_keep(draft: &Draft, problems: &mut Problems) {
         } else {
             problems.warning(
                 &keep.span,
-                format!("`keep` of {} is not enforced yet", label(channel)),
-                "the log only grows in this version, whatever is declared",
+                format!("`keep` of {} gives no disk space back yet", label(channel)),
+                "records are let go of; what they took on disk is not used again in this version",
                 "watch the disk with `weft status`; publishes are refused below `disk_free_min`",
             );
         }

@@ -1,6 +1,7 @@
 //! `[limits]`: each one's range, and what they ask of each other and of the channels.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 
@@ -14,11 +15,14 @@ use crate::types::limits::{DELIVER_BYTES_MAX, FRAME_OVERHEAD};
 enum Unit {
     Bytes,
     Things,
+    Nanos,
 }
 
 /// One limit: its name, its unit, its least and largest value, and its place in [`Limits`].
 type Row = (&'static str, Unit, u64, u64, fn(&mut Limits) -> &mut u64);
 
+const MINUTE: u64 = 60_000_000_000;
+const DAY: u64 = 24 * 60 * MINUTE;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -73,6 +77,9 @@ const TABLE: &[Row] = &[
     ("producer_window", Unit::Things, 1, 65_536, |l| {
         &mut l.producer_window
     }),
+    ("producer_idle", Unit::Nanos, MINUTE, 500 * 366 * DAY, |l| {
+        &mut l.producer_idle.0
+    }),
 ];
 
 /// Reads `[limits]`: the limits, and where each declared one stands.
@@ -92,6 +99,7 @@ pub(super) fn read(
         let value = match unit {
             Unit::Bytes => value.size(problems),
             Unit::Things => value.count(problems),
+            Unit::Nanos => value.age(problems),
         };
         let Some(value) = value else {
             continue;
@@ -188,6 +196,7 @@ fn show(unit: Unit, value: u64) -> String {
     match unit {
         Unit::Bytes => ByteSize::b(value).to_string(),
         Unit::Things => value.to_string(),
+        Unit::Nanos => humantime::format_duration(Duration::from_nanos(value)).to_string(),
     }
 }
 

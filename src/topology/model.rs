@@ -93,7 +93,7 @@ pub struct Channel {
     pub replicas: u32,
     /// The confirm level where a publish names none.
     pub confirm: Confirm,
-    /// How long records are kept. Not enforced yet.
+    /// How long records are kept: for ever where nothing is declared.
     pub keep: Keep,
     /// The largest record: bytes of its encoded form.
     pub max_record: u64,

@@ -206,7 +206,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
     check(
         &with(18, keep),
         &[
-            (19, 'W', "not enforced yet"),
+            (19, 'W', "gives no disk space back yet"),
             (19, 'E', "did you mean `age`?"),
         ],
     );
@@ -466,7 +466,7 @@ fn channels_are_sound() {
     );
     check(
         &orders("keep = { age = '7d', count = 5 }"),
-        &[(19, 'W', "not enforced yet")],
+        &[(19, 'W', "gives no disk space back yet")],
     );
     check(
         &orders("keep = { age = '0s' }"),
@@ -475,7 +475,7 @@ fn channels_are_sound() {
     check(
         &orders("keep = { age = '9999y' }"),
         &[
-            (19, 'W', "not enforced yet"),
+            (19, 'W', "gives no disk space back yet"),
             (19, 'E', "at most 500 years"),
         ],
     );
@@ -489,7 +489,7 @@ fn channels_are_sound() {
             (23, 'E', "is a signal and cannot have `replicas`"),
             (24, 'E', "is a signal and cannot have `confirm`"),
             (25, 'E', "is a signal and cannot have `keep`"),
-            (25, 'W', "not enforced yet"),
+            (25, 'W', "gives no disk space back yet"),
         ],
     );
     let many: String = (0..17)

@@ -22,7 +22,7 @@ pub struct LogEntry {
     pub count: u32,
     /// The leader's time for all of them.
     pub time: Wall,
-    /// The encoded batches (`wire::entry`); empty where the kind has none.
+    /// The encoded batches or command (`wire::entry`); empty where the kind has none.
     pub data: Bytes,
 }
 
@@ -34,6 +34,8 @@ pub enum EntryKind {
     Blank = 0,
     /// Batches of records.
     Records = 1,
+    /// A command to the partition (`Command`); it uses no offset.
+    Command = 2,
 }
 
 /// One thing to make durable, in the order given.

@@ -39,6 +39,9 @@ pub struct Limits {
     /// Sequences remembered per producer and partition: at least what one producer may have in
     /// flight.
     pub producer_window: u64,
+    /// A producer that stored nothing for so long is forgotten: a retry of what it sent before
+    /// would be taken for new. Nanoseconds.
+    pub producer_idle: Span,
 }
 
 impl Default for Limits {
@@ -57,6 +60,8 @@ impl Default for Limits {
             disk_free_min: 256 << 20,
             producers_max: 1_000,
             producer_window: 1_024,
+            // A day, as Kafka's `producer.id.expiration.ms`.
+            producer_idle: Span::from_secs(86_400),
         }
     }
 }

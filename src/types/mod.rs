@@ -2,6 +2,7 @@
 //!
 //! This room imports no other, and nothing in it acts.
 
+mod command;
 mod journal;
 pub mod limits;
 mod names;
@@ -10,6 +11,7 @@ mod record;
 mod sabotage;
 mod time;
 
+pub use command::{Command, TrimCause};
 pub use journal::{EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry};
 pub use limits::Limits;
 pub use names::{

@@ -42,11 +42,19 @@ pub enum Sabotage {
     SilentPublish,
     /// A refused publish is in no account.
     UncountedRefusal,
+    /// A leader lets go of a record that the bounds would keep.
+    EarlyTrim,
+    /// Records that were let go of are in no account.
+    UncountedTrim,
+    /// A replica that does not lead goes on with what the others let go of.
+    ForgottenTrim,
+    /// A reader is not told that records are gone that it had not come to.
+    SilentTrim,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::ConfirmBeforeSync,
         Self::PromiseBeforeSync,
         Self::ForgottenVote,
@@ -64,6 +72,10 @@ impl Sabotage {
         Self::BackwardTime,
         Self::SilentPublish,
         Self::UncountedRefusal,
+        Self::EarlyTrim,
+        Self::UncountedTrim,
+        Self::ForgottenTrim,
+        Self::SilentTrim,
     ];
 
     /// Its name on the command line.
@@ -86,6 +98,10 @@ impl Sabotage {
             Self::BackwardTime => "backward-time",
             Self::SilentPublish => "silent-publish",
             Self::UncountedRefusal => "uncounted-refusal",
+            Self::EarlyTrim => "early-trim",
+            Self::UncountedTrim => "uncounted-trim",
+            Self::ForgottenTrim => "forgotten-trim",
+            Self::SilentTrim => "silent-trim",
         }
     }
 

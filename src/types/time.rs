@@ -8,7 +8,20 @@ use std::ops::{Add, Sub};
 pub struct Time(pub u64);
 
 /// A length of time in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
 pub struct Span(pub u64);
 
 /// Milliseconds since 1970-01-01 UTC, as the machine's calendar clock says. It may jump either way.

@@ -288,12 +288,20 @@ pub struct Deliver {
     /// is known (where `end` or `time` lies), the node says so in a `deliver` without records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Offset>,
+    /// In stored channels: how many records that the subscription had not come to are no longer
+    /// retained, whatever their subjects.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missed: u64,
     /// Signals only: the number, among the signals that matched this subscription, of the first
     /// record. A jump is a gap: that many were dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
     /// How many records follow.
     pub count: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Consecutive records with consecutive offsets and one time.

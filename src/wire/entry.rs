@@ -1,12 +1,12 @@
-//! The bytes of a replicated log entry: one loop's batches of one partition.
+//! The bytes of a replicated log entry: one loop's batches of one partition, or a command to it.
 //!
-//! An entry is a head (one MessagePack map) and the encoded records of its batches, one after the
-//! other. The leader stamps the head when it proposes; nobody changes it afterwards.
+//! An entry of records is a head (one MessagePack map) and the encoded records of its batches, one
+//! after the other. The leader stamps the head when it proposes; nobody changes it afterwards.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Offset, Wall};
+use crate::types::{Command, Offset, Wall};
 
 /// What an entry says about the records after it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,6 +44,35 @@ pub struct ProducerStamp {
     pub digest: Bytes,
 }
 
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryContent {
+    /// A new leader's first entry, of no bytes.
+    Blank,
+    /// Batches of records, and what the head says of them.
+    Records(EntryHead),
+    /// A command.
+    Command(CommandHead),
+}
+
+/// An entry that holds a command: a map with the one key `command`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandHead {
+    /// The leader's time, milliseconds since 1970.
+    pub time: Wall,
+    /// What to do.
+    pub does: Command,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CommandEntry {
+    command: CommandHead,
+}
+
+/// How an entry that holds a command begins: a map of one, whose key is `command`. The head of
+/// records has more keys.
+const COMMAND_START: &[u8] = b"\x81\xa7command";
+
 /// Why bytes are not an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
@@ -64,6 +93,40 @@ pub enum EntryError {
     /// Offsets that do not fit 64 bits.
     #[error("the entry's offsets pass the largest there is")]
     Overflow,
+}
+
+impl EntryContent {
+    /// Reads an entry; checks the sums of records, not their checksums.
+    pub fn decode(data: &Bytes) -> Result<Self, EntryError> {
+        if data.is_empty() {
+            return Ok(Self::Blank);
+        }
+        if data.starts_with(COMMAND_START) {
+            return CommandHead::decode(data).map(Self::Command);
+        }
+        EntryHead::decode(data).map(|(head, _)| Self::Records(head))
+    }
+}
+
+impl CommandHead {
+    /// The whole entry.
+    pub fn encode(self) -> Bytes {
+        let entry = CommandEntry { command: self };
+        // Encoding a struct of integers and names into memory has no way to fail.
+        let bytes = rmp_serde::to_vec_named(&entry).expect("a command always encodes");
+        bytes.into()
+    }
+
+    fn decode(data: &Bytes) -> Result<Self, EntryError> {
+        let mut reader = std::io::Cursor::new(data.as_ref());
+        let entry: CommandEntry = rmp_serde::from_read(&mut reader)
+            .map_err(|error| EntryError::Head(error.to_string()))?;
+        let there = data.len() as u64 - reader.position();
+        match there {
+            0 => Ok(entry.command),
+            _ => Err(EntryError::Length { told: 0, there }),
+        }
+    }
 }
 
 impl EntryHead {

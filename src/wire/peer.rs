@@ -208,6 +208,8 @@ pub struct Fetch {
 pub enum FetchFrom {
     /// At this offset; waits if it is the next to come.
     Offset(Offset),
+    /// At the oldest record that is retained.
+    Start,
     /// At the first record of this time or later.
     Time(Wall),
     /// At the next record to come: answered at once, with no entries and `next` set to it.
@@ -223,6 +225,10 @@ pub struct Fetched {
     pub entries: Vec<Bytes>,
     /// The next offset to ask for after these entries.
     pub next: Offset,
+    /// Where reading goes on, if that is not the offset asked for: what lies before is no longer
+    /// retained, or the start was asked for by another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Offset>,
     /// Why there is nothing, where the receiver cannot serve; try whoever leads.
     pub refusal: Option<Refusal>,
 }

@@ -100,7 +100,7 @@ fn check_passes_a_file_with_warnings() {
     let output = weft(folder.path(), &["check", "warned.toml"]);
     assert_eq!(code(&output), 0);
     assert!(text(&output.stdout).contains("0 errors, 1 warning;"));
-    assert!(text(&output.stderr).contains("is not enforced yet"));
+    assert!(text(&output.stderr).contains("gives no disk space back yet"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft::node::{ClientId, Input, Node, NodeConfig, NodeView, Output, Recovery};
 use weft::topology::{self, Topology};
+use weft::types::Span;
 use weft::types::limits::TICK;
 use weft::types::{
     Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, NodeName, Now, Record, Time, Wall,
@@ -33,6 +34,8 @@ pub(crate) struct Fabric {
     pub(crate) largest_peer_frame: usize,
     /// All bytes that nodes sent to peers.
     pub(crate) peer_bytes: usize,
+    /// Calendars that were set forward, by milliseconds.
+    ahead: BTreeMap<NodeName, u64>,
     interest: BTreeSet<(NodeName, Bytes)>,
     queue: VecDeque<(NodeName, Input)>,
     inboxes: BTreeMap<(NodeName, ClientId), Vec<Message<Reply>>>,
@@ -79,6 +82,7 @@ impl Fabric {
             full: BTreeSet::new(),
             largest_peer_frame: 0,
             peer_bytes: 0,
+            ahead: BTreeMap::new(),
             interest: BTreeSet::new(),
             queue: VecDeque::new(),
             inboxes: BTreeMap::new(),
@@ -151,6 +155,19 @@ impl Fabric {
             self.queue.push_back((name, Input::Tick));
         }
         self.settle();
+    }
+
+    /// Lets so much time pass.
+    pub(crate) fn skip(&mut self, span: std::time::Duration) {
+        let end = self.now.mono + Span(span.as_nanos() as u64);
+        while self.now.mono < end {
+            self.tick();
+        }
+    }
+
+    /// Sets a node's calendar forward.
+    pub(crate) fn set_forward(&mut self, node: &str, by: std::time::Duration) {
+        self.ahead.insert(node.into(), by.as_millis() as u64);
     }
 
     /// Lets time pass until something holds.
@@ -287,7 +304,9 @@ impl Fabric {
             return;
         };
         let mut outbox = Vec::new();
-        node.step(self.now, inputs, &mut outbox);
+        let mut now = self.now;
+        now.wall.0 += self.ahead.get(name).copied().unwrap_or(0);
+        node.step(now, inputs, &mut outbox);
         for output in outbox {
             self.execute(name, output);
         }

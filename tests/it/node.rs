@@ -6,6 +6,7 @@ mod hostile;
 mod order;
 mod publish;
 mod replication;
+mod retention;
 mod signals;
 mod subscribe;
 

@@ -198,6 +198,20 @@ impl Consumer {
         if let Some(next) = deliver.next.filter(|next| *next > 0) {
             desk.oracles.told(ORACLE, &partition, next - 1)?;
         }
+        let key = (desk.me, self.number);
+        let Oracles {
+            consumers,
+            commits,
+            retention,
+            ..
+        } = &desk.oracles;
+        if let Some(first) = consumers.goes_on(key, &delivery, commits, retention) {
+            desk.oracles.told_gone(&partition, first)?;
+        }
+        if delivery.missed > 0 {
+            let text = format!("is told that {} are gone", delivery.missed);
+            desk.tell(Some(&partition), text);
+        }
         desk.report.delivered += delivery.records.len() as u64;
         if let (Some(first), Some(last)) = (delivery.records.first(), delivery.records.last()) {
             let owed = self.owed.entry(partition.clone()).or_default();
@@ -207,9 +221,12 @@ impl Consumer {
             desk.tell(Some(&partition), text);
         }
         let Oracles {
-            consumers, commits, ..
+            consumers,
+            commits,
+            retention,
+            ..
         } = desk.oracles;
-        consumers.delivered((desk.me, self.number), &delivery, commits)?;
+        consumers.delivered((desk.me, self.number), &delivery, commits, retention)?;
         consumers.check_session(desk.me, desk.scene.session_window)?;
         let slow = desk.mood == Mood::Storm && self.wish.as_ref().is_some_and(|wish| wish.slow);
         if !slow {
@@ -317,7 +334,8 @@ impl Client for Consumer {
         let wish = self.wish.as_ref()?;
         wish.reads().find_map(|partition| {
             let commits = &oracles.commits;
-            oracles.consumers.lacks(key, &partition, commits)
+            let retention = &oracles.retention;
+            oracles.consumers.lacks(key, &partition, commits, retention)
         })
     }
 }
@@ -341,6 +359,7 @@ fn read(partition: &Partition, deliver: &Deliver, bytes: &Bytes) -> Verdict<Deli
     }
     Ok(Delivery {
         partition: partition.clone(),
+        missed: deliver.missed,
         records,
         next: deliver.next,
     })

@@ -12,6 +12,7 @@ use crate::sim::oracle::silence::Question;
 use crate::sim::oracle::{Oracles, Verdict, broken};
 use crate::sim::tag::{self, PublishNo};
 use crate::types::{Partition, Record, Span, Time};
+use crate::wire::Code;
 use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Reply, Request};
 use crate::wire::encode_request;
 use crate::wire::records::{crc, encode_record};
@@ -289,6 +290,12 @@ impl Producer {
             );
         }
         attempt.again = Some(Span::from_millis(refusal.retry_after_ms.unwrap_or(50)));
+        if refusal.code == Code::OutOfOrder.number() {
+            self.goes_alone(publish);
+        }
+        let Some(attempt) = refusal.id.and_then(|id| self.open.get_mut(&id)) else {
+            return Ok(());
+        };
         if refusal.records.is_empty() {
             attempt.waiting.clear();
         }
@@ -297,6 +304,17 @@ impl Producer {
         }
         self.settle(desk, refusal.id);
         Ok(())
+    }
+
+    /// The partition does not know what the publish is to come after. If that is confirmed, it was
+    /// forgotten since, and is there all the same.
+    fn goes_alone(&mut self, publish: PublishNo) {
+        let after = self.drafts.get(&publish).and_then(|d| d.header.after);
+        let mut waiting = self.drafts.values().map(|draft| draft.header.sequence);
+        let is_stored = after.is_some() && waiting.all(|sequence| sequence != after);
+        if let Some(draft) = self.drafts.get_mut(&publish).filter(|_| is_stored) {
+            draft.header.after = None;
+        }
     }
 
     /// If every record of the attempt is answered: done, or once more.

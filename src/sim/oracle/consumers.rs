@@ -2,8 +2,10 @@
 //! committed, from where they asked; and never more than their window.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::commits::Commits;
+use super::retention::Retention;
 use super::{Verdict, broken};
 use crate::sim::heap::ClientNo;
 use crate::sim::tag;
@@ -45,6 +47,8 @@ pub(in crate::sim) struct Consumers {
 #[derive(Debug)]
 pub(in crate::sim) struct Delivery {
     pub(in crate::sim) partition: Partition,
+    /// Records that it had not come to and that are no longer retained.
+    pub(in crate::sim) missed: u64,
     /// Each record with its offset, its time and its size on the wire.
     pub(in crate::sim) records: Vec<(Offset, Wall, u64, Record)>,
     pub(in crate::sim) next: Option<Offset>,
@@ -73,6 +77,18 @@ impl Consumers {
         );
     }
 
+    /// Where a subscription goes on after what this delivery says is gone.
+    pub(in crate::sim) fn goes_on(
+        &self,
+        key: StreamKey,
+        delivery: &Delivery,
+        commits: &Commits,
+        retained: &Retention,
+    ) -> Option<Offset> {
+        let first = retained.first(&delivery.partition);
+        self.streams.get(&key)?.goes_on(delivery, first, commits)
+    }
+
     /// The subscription is no more.
     pub(in crate::sim) fn closed(&mut self, key: StreamKey) {
         self.streams.remove(&key);
@@ -92,14 +108,17 @@ impl Consumers {
         key: StreamKey,
         delivery: &Delivery,
         commits: &Commits,
+        retained: &Retention,
     ) -> Verdict {
         let Some(stream) = self.streams.get_mut(&key) else {
             return Ok(());
         };
         let partition = &delivery.partition;
+        let first = retained.first(partition);
         stream.check_window(key, delivery)?;
+        stream.pass_over(key, delivery, first)?;
         for (offset, time, _, record) in &delivery.records {
-            stream.advance(key, partition, *offset, commits)?;
+            stream.advance(key, partition, first..*offset, commits)?;
             let there = commits.record(partition, *offset);
             if there != Some((record, *time)) || !stream.pattern.matches(&record.subject) {
                 return broken(
@@ -123,7 +142,7 @@ impl Consumers {
             stream.next.insert(partition.clone(), offset + 1);
         }
         if let Some(next) = delivery.next {
-            stream.advance(key, partition, next, commits)?;
+            stream.advance(key, partition, first..next, commits)?;
             stream.next.insert(partition.clone(), next);
         }
         Ok(())
@@ -161,16 +180,18 @@ impl Consumers {
         key: StreamKey,
         partition: &Partition,
         commits: &Commits,
+        retained: &Retention,
     ) -> Option<String> {
         let stream = self.streams.get(&key)?;
         let end = commits.next_offset(partition);
+        let first = retained.first(partition);
         let next = match (stream.next.get(partition), &stream.start) {
             (Some(next), _) => *next,
             (None, Start::Oldest) => 0,
             (None, Start::At(offsets)) => offsets.get(partition).copied().unwrap_or(0),
             (None, Start::Newest | Start::Since(_)) => end,
         };
-        let missing = stream.wanted(partition, next, end, commits)?;
+        let missing = stream.wanted(partition, next.max(first), end, commits)?;
         Some(format!(
             "client {} waits for {partition}/{missing} on {}",
             key.0, stream.pattern
@@ -179,12 +200,79 @@ impl Consumers {
 }
 
 impl Stream {
-    /// The subscription stands at `to` now: nothing that it wants lies between.
+    /// Where it stands in a partition, if that is known: by what it was given, or by name.
+    fn stands(&self, partition: &Partition) -> Option<Offset> {
+        match (self.next.get(partition), &self.start) {
+            (Some(next), _) => Some(*next),
+            (None, Start::At(offsets)) => offsets.get(partition).copied(),
+            (None, _) => None,
+        }
+    }
+
+    /// All before this is gone, if a delivery is right: it says so, or it begins later than it
+    /// should.
+    fn goes_on(&self, delivery: &Delivery, first: Offset, commits: &Commits) -> Option<Offset> {
+        let partition = &delivery.partition;
+        let stands = self.stands(partition);
+        if stands.is_some() && delivery.missed == 0 {
+            return None;
+        }
+        let since = match &self.start {
+            _ if stands.is_some() => Wall(0),
+            Start::Oldest | Start::At(_) => Wall(0),
+            Start::Since(time) => *time,
+            Start::Newest => return None,
+        };
+        let first = stands.unwrap_or(0).max(first);
+        let begins = delivery.records.first().map(|record| record.0);
+        let begins = begins.or(delivery.next)?;
+        let wanted = |offset: &Offset| {
+            commits
+                .record(partition, *offset)
+                .is_some_and(|(record, time)| {
+                    time >= since && self.pattern.matches(&record.subject)
+                })
+        };
+        let last = (first..begins).rev().find(wanted)?;
+        Some(last + 1)
+    }
+
+    /// Passes over what is gone, where the delivery may.
+    fn pass_over(&mut self, key: StreamKey, delivery: &Delivery, first: Offset) -> Verdict {
+        let partition = &delivery.partition;
+        let (stands, missed) = (self.stands(partition), delivery.missed);
+        let begins = delivery.records.first().map(|record| record.0);
+        let begins = begins.or(delivery.next).unwrap_or(0);
+        if missed > begins.saturating_sub(stands.unwrap_or(0)) {
+            let says = format!(
+                "client {} stood at {stands:?} and goes on at {begins}, {missed} missed",
+                key.0
+            );
+            return broken("who misses records is told how many", Some(partition), says);
+        }
+        match (stands, &self.start) {
+            (Some(stands), _) if missed > 0 => {
+                self.next
+                    .insert(partition.clone(), stands.max(first).min(begins));
+            }
+            (None, Start::Oldest | Start::At(_)) => {
+                self.next.insert(partition.clone(), first.min(begins));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The subscription stands at the end of the range now, and what lies before its start is gone:
+    /// nothing that it wants lies between.
     fn advance(
         &self,
         key: StreamKey,
         partition: &Partition,
-        to: Offset,
+        Range {
+            start: first,
+            end: to,
+        }: Range<Offset>,
         commits: &Commits,
     ) -> Verdict {
         let from = match (self.next.get(partition), &self.start) {
@@ -193,7 +281,7 @@ impl Stream {
             (None, Start::At(offsets)) => offsets.get(partition).copied().unwrap_or(0),
             (None, Start::Newest) => return Ok(()),
             (None, Start::Since(time)) => {
-                return self.check_since(key, partition, to, *time, commits);
+                return self.check_since(key, partition, first..to, *time, commits);
             }
         };
         if to < from {
@@ -240,11 +328,11 @@ impl Stream {
         &self,
         key: StreamKey,
         partition: &Partition,
-        to: Offset,
+        Range { start, end: to }: Range<Offset>,
         since: Wall,
         commits: &Commits,
     ) -> Verdict {
-        let missed = (0..to).find(|offset| {
+        let missed = (start..to).find(|offset| {
             commits
                 .record(partition, *offset)
                 .is_some_and(|(record, time)| {

@@ -1,8 +1,9 @@
 //! The books balance at every look: what a node received is accepted, repeated, refused, pending or
-//! unknown; what matched a signal subscription was delivered or dropped.
+//! unknown; what matched a signal subscription was delivered or dropped; what a partition accepted
+//! is retained or trimmed.
 
 use super::{Verdict, broken};
-use crate::node::NodeView;
+use crate::node::{NodeView, TrimmedView};
 
 /// Whether the node's account adds up.
 pub(in crate::sim) fn check(view: &NodeView) -> Verdict {
@@ -28,6 +29,17 @@ pub(in crate::sim) fn check(view: &NodeView) -> Verdict {
                     account.dropped
                 ),
             );
+        }
+    }
+    for held in &view.partitions {
+        let TrimmedView { age, size, count } = held.trimmed;
+        if held.first_offset != age + size + count || held.first_offset > held.next_offset {
+            let says = format!(
+                "node {} on {}/{}: accepted {}, retained from {}, trimmed by age {age}, by size \
+                 {size}, by count {count}",
+                view.node, held.channel, held.partition, held.next_offset, held.first_offset
+            );
+            return broken("the ledger balances", None, says);
         }
     }
     Ok(())

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::{Verdict, broken};
 use crate::sim::machine::MachineId;
-use crate::types::{EntryKind, JournalItem, LogEntry, Offset, Partition, Record};
+use crate::types::{Command, EntryKind, JournalItem, LogEntry, Offset, Partition, Record};
 use crate::wire::RawRecords;
-use crate::wire::entry::{EntryHead, ProducerStamp};
+use crate::wire::entry::{EntryContent, EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
 
 /// One entry, shared by all logs that hold it.
@@ -49,6 +49,21 @@ pub(in crate::sim) struct Logs {
     disks: BTreeMap<MachineId, Disk>,
     facts: BTreeMap<Partition, BTreeMap<(u64, u64), Rc<Fact>>>,
     foundings: BTreeMap<Partition, (Bytes, usize)>,
+}
+
+#[cfg(test)]
+impl Fact {
+    /// An entry with these records.
+    pub(in crate::sim) fn of(
+        entry: LogEntry,
+        records: Vec<(Record, Option<ProducerStamp>)>,
+    ) -> Self {
+        Self {
+            entry,
+            before: 1,
+            records,
+        }
+    }
 }
 
 const EMPTY: &ReplicaLog = &ReplicaLog {
@@ -265,6 +280,28 @@ impl Logs {
         })
     }
 
+    /// A machine whose synced log lets go of all before `first` in an entry that a majority has
+    /// synced, and the entry's index.
+    pub(in crate::sim) fn majority_trims(
+        &self,
+        partition: &Partition,
+        first: Offset,
+    ) -> Option<(MachineId, u64)> {
+        let trims = |fact: &&Rc<Fact>| match EntryContent::decode(&fact.entry.data) {
+            Ok(EntryContent::Command(head)) => {
+                matches!(head.does, Command::Trim { first: to, .. } if to >= first)
+            }
+            _ => false,
+        };
+        self.disks.iter().find_map(|(machine, disk)| {
+            let log = disk.durable.get(partition)?;
+            let fact = log.entries.iter().rev().find(trims)?;
+            let (index, term) = (fact.entry.index, fact.entry.term);
+            self.majority_holds(partition, index, term)
+                .then_some((*machine, index))
+        })
+    }
+
     /// Who holds `offset`, in words.
     pub(in crate::sim) fn holders(&self, partition: &Partition, offset: Offset) -> String {
         let holder = |(machine, disk): (&MachineId, &Disk)| {
@@ -440,11 +477,22 @@ fn records(
         let says = format!("entry {} of term {}: {what}", entry.index, entry.term);
         broken(ORACLE, Some(partition), says)
     };
-    if entry.kind == EntryKind::Blank {
-        return match entry.count {
-            0 => Ok(Vec::new()),
-            count => wrong(format!("it is blank and counts {count} records")),
-        };
+    let content = match EntryContent::decode(&entry.data) {
+        Ok(content) => content,
+        Err(error) => return wrong(error.to_string()),
+    };
+    let fits = match &content {
+        EntryContent::Blank => entry.kind == EntryKind::Blank && entry.count == 0,
+        EntryContent::Command(head) => {
+            let (kind, count, time) = (EntryKind::Command, 0, head.time);
+            (kind, count, time) == (entry.kind, entry.count, entry.time)
+        }
+        EntryContent::Records(_) => entry.kind == EntryKind::Records,
+    };
+    match content {
+        _ if !fits => return wrong(format!("it is kept as {:?} of {}", entry.kind, entry.count)),
+        EntryContent::Blank | EntryContent::Command(_) => return Ok(Vec::new()),
+        EntryContent::Records(_) => {}
     }
     let (head, bytes) = match EntryHead::decode(&entry.data) {
         Ok(read) => read,

@@ -8,13 +8,14 @@ pub(super) mod leaders;
 pub(super) mod ledger;
 pub(super) mod logs;
 pub(super) mod publishes;
+pub(super) mod retention;
 pub(super) mod signals;
 pub(super) mod silence;
 pub(super) mod speech;
 
 use std::rc::Rc;
 
-use crate::types::{JournalItem, Offset, Partition};
+use crate::types::{JournalItem, Offset, Partition, Time};
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +51,12 @@ pub(super) struct Oracles {
     pub(super) leaders: leaders::Leaders,
     pub(super) commits: commits::Commits,
     pub(super) publishes: publishes::Publishes,
+    pub(super) retention: retention::Retention,
     pub(super) consumers: consumers::Consumers,
     pub(super) signals: signals::Signals,
     pub(super) silence: silence::Silence,
+    /// The time of the event that is looked at.
+    pub(super) now: Time,
 }
 
 impl Oracles {
@@ -94,6 +98,20 @@ impl Oracles {
         self.committed(partition, news)
     }
 
+    /// Somebody outside was told that all before `first` is gone: that must be committed.
+    pub(super) fn told_gone(&mut self, partition: &Partition, first: Offset) -> Verdict {
+        if first <= self.retention.first(partition) {
+            return Ok(());
+        }
+        let Some((machine, index)) = self.logs.majority_trims(partition, first) else {
+            let says = format!("a client was told that all before {first} is gone");
+            return broken("nothing is let go of early", Some(partition), says);
+        };
+        let log = self.logs.durable(machine, partition);
+        let news = self.commits.claim(partition, log, index, &self.logs)?;
+        self.committed(partition, news)
+    }
+
     fn committed(&mut self, partition: &Partition, news: Vec<(Offset, Rc<logs::Fact>)>) -> Verdict {
         let newest = self.logs.newest_term(partition);
         for (_, fact) in &news {
@@ -101,7 +119,12 @@ impl Oracles {
             self.leaders
                 .committed(partition, &fact.entry, commit_term)?;
         }
-        self.publishes.committed(partition, news)
+        for (first, fact) in news {
+            let forgotten = self.retention.committed(partition, &fact, self.now)?;
+            self.publishes.forgotten(partition, forgotten);
+            self.publishes.committed(partition, first, &fact)?;
+        }
+        Ok(())
     }
 }
 

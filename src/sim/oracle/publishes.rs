@@ -2,7 +2,6 @@
 //! stored once, and the records of one key keep their producer's order.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -66,18 +65,31 @@ impl Publishes {
         &self.all[publish]
     }
 
-    /// Entries became committed, each with the offset of its first record.
+    /// An entry became committed, its first record at `first`.
     pub(in crate::sim) fn committed(
         &mut self,
         partition: &Partition,
-        news: Vec<(Offset, Rc<Fact>)>,
+        first: Offset,
+        fact: &Fact,
     ) -> Verdict {
-        for (first, fact) in news {
-            for (offset, (record, _)) in (first..).zip(&fact.records) {
-                self.committed_record(partition, offset, record)?;
-            }
+        for (offset, (record, _)) in (first..).zip(&fact.records) {
+            self.committed_record(partition, offset, record)?;
         }
         Ok(())
+    }
+
+    /// The partition knows no more of what these publishes stored in it: sent again, they are new.
+    pub(in crate::sim) fn forgotten(&mut self, partition: &Partition, numbers: Vec<PublishNo>) {
+        for number in numbers {
+            if let Some(publish) = self.all.get_mut(number) {
+                let there = |place: &Option<(Partition, Offset)>| {
+                    place.as_ref().is_some_and(|(at, _)| at == partition)
+                };
+                if publish.places.iter().any(there) {
+                    (publish.stamped, publish.ordered) = (false, false);
+                }
+            }
+        }
     }
 
     fn committed_record(

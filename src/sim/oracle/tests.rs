@@ -18,6 +18,8 @@ use crate::wire::founding::Founding;
 use crate::wire::peer::RaftMessage;
 use crate::wire::records::encode_record;
 
+mod retention;
+
 fn partition() -> Partition {
     Partition::new(&"orders".into(), 0)
 }
@@ -328,15 +330,23 @@ fn reading(start: Start, window: u64) -> Oracles {
 }
 
 fn given(oracles: &mut Oracles, offset: Offset, publish: usize) -> Verdict {
+    given_after(oracles, 0, offset, publish)
+}
+
+fn given_after(oracles: &mut Oracles, missed: u64, offset: Offset, publish: usize) -> Verdict {
     let delivery = Delivery {
         partition: partition(),
+        missed,
         records: vec![(offset, Wall(1_001 + offset), 100, record(publish))],
         next: None,
     };
     let Oracles {
-        consumers, commits, ..
+        consumers,
+        commits,
+        retention,
+        ..
     } = oracles;
-    consumers.delivered(KEY, &delivery, commits)
+    consumers.delivered(KEY, &delivery, commits, retention)
 }
 
 #[test]
@@ -380,9 +390,12 @@ fn a_consumer_left_behind_is_seen() {
     let mut oracles = reading(Start::Oldest, 1_000);
     let lacks = |oracles: &Oracles| {
         let Oracles {
-            consumers, commits, ..
+            consumers,
+            commits,
+            retention,
+            ..
         } = oracles;
-        consumers.lacks(KEY, &partition(), commits)
+        consumers.lacks(KEY, &partition(), commits, retention)
     };
     assert!(lacks(&oracles).is_some_and(|says| says.contains("orders/0/0")));
     given(&mut oracles, 0, 0).expect("the first");

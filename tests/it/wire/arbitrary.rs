@@ -201,20 +201,24 @@ fn deliver() -> BoxedStrategy<Reply> {
         option::of(any::<u32>()),
         vec(run, 0..20),
         option::of(number()),
+        number(),
         option::of(number()),
         number(),
     )
-        .prop_map(|(id, channel, partition, runs, next, sequence, count)| {
-            Reply::Deliver(Deliver {
-                id,
-                channel,
-                partition,
-                runs,
-                next,
-                sequence,
-                count,
-            })
-        })
+        .prop_map(
+            |(id, channel, partition, runs, next, missed, sequence, count)| {
+                Reply::Deliver(Deliver {
+                    id,
+                    channel,
+                    partition,
+                    runs,
+                    next,
+                    missed,
+                    sequence,
+                    count,
+                })
+            },
+        )
         .boxed()
 }
 
@@ -380,6 +384,7 @@ fn fetch() -> BoxedStrategy<PeerMessage> {
     let from = prop_oneof![
         number().prop_map(FetchFrom::Offset),
         number().prop_map(|time| FetchFrom::Time(Wall(time))),
+        Just(FetchFrom::Start),
         Just(FetchFrom::End),
     ];
     let fetch = (number(), text(), any::<u32>(), from, number()).prop_map(
@@ -397,13 +402,15 @@ fn fetch() -> BoxedStrategy<PeerMessage> {
         number(),
         vec(blob(300), 0..9),
         number(),
+        option::of(number()),
         option::of(refusal()),
     );
-    let fetched = fetched.prop_map(|(request, entries, next, refusal)| {
+    let fetched = fetched.prop_map(|(request, entries, next, start, refusal)| {
         PeerMessage::Fetched(peer::Fetched {
             request,
             entries,
             next,
+            start,
             refusal,
         })
     });

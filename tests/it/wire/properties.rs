@@ -5,8 +5,10 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use weft::topology::SecretKey;
-use weft::types::{ChannelName, Incarnation, Partition, Record, RecordId, ReplicaId, Wall};
-use weft::wire::entry::{BatchHead, EntryHead, ProducerStamp};
+use weft::types::{
+    ChannelName, Command, Incarnation, Partition, Record, RecordId, ReplicaId, TrimCause, Wall,
+};
+use weft::wire::entry::{BatchHead, CommandHead, EntryContent, EntryHead, ProducerStamp};
 use weft::wire::founding::Founding;
 use weft::wire::peer::PEER_VERSION;
 use weft::wire::records::{count, decode_record, encode_record, splice_subject};
@@ -30,6 +32,7 @@ fn decode_everywhere(bytes: &Bytes) {
     let _ = topic_pattern(bytes);
     let _ = count(bytes);
     let _ = EntryHead::decode(bytes);
+    let _ = EntryContent::decode(bytes);
     let _ = Founding::decode(bytes);
     let text = String::from_utf8_lossy(bytes);
     let _ = SecretKey::parse(&text);
@@ -221,6 +224,26 @@ proptest! {
         prop_assert_eq!(read, (head, Bytes::from(records.concat())));
         for end in 0..data.len() {
             prop_assert!(EntryHead::decode(&data.slice(..end)).is_err());
+        }
+    }
+
+    #[test]
+    fn commands_survive_and_are_told_from_records((head, records) in entry(), first in number()) {
+        let content = EntryContent::decode(&head.encode(&records)).expect("decodes");
+        prop_assert_eq!(content, EntryContent::Records(head));
+        let commands = [
+            Command::Trim { first, cause: TrimCause::Size },
+            Command::ForgetProducers { heard: first },
+        ];
+        for does in commands {
+            let command = CommandHead { time: Wall(first), does };
+            let data = command.clone().encode();
+            let content = EntryContent::decode(&data).expect("decodes");
+            prop_assert_eq!(content, EntryContent::Command(command));
+            prop_assert!(EntryHead::decode(&data).is_err());
+            for end in 1..data.len() {
+                prop_assert!(EntryContent::decode(&data.slice(..end)).is_err());
+            }
         }
     }
 
