@@ -55,14 +55,14 @@ impl DiskThreads {
         let measured = Arc::new(Measured::default());
         let (writer, tasks) = mpsc::channel();
         let (reader, loads) = mpsc::channel();
-        let (spare, wishes) = mpsc::channel();
+        let (wish, wishes) = mpsc::channel();
         let (living, alive) = mpsc::channel();
         let (files, beside) = (journal.reader(), journal.reader());
         let mut writing = Writer {
             journal,
             node: node.clone(),
             measured: Arc::clone(&measured),
-            spare,
+            wishes: wish,
         };
         writing.measure();
         let guard = living.clone();
@@ -133,7 +133,15 @@ struct Writer {
     journal: Journal<RealDisk>,
     node: Recipient<Completed>,
     measured: Arc<Measured>,
-    spare: mpsc::Sender<()>,
+    wishes: mpsc::Sender<Wish>,
+}
+
+/// What the third thread does, while the writer writes.
+enum Wish {
+    /// Prefill the next segment.
+    Spare,
+    /// Let go of segments that nobody needs.
+    Recycle,
 }
 
 impl Writer {
@@ -151,7 +159,10 @@ impl Writer {
                     self.node.do_send(Completed(done));
                     // After the answer: nobody waits for this.
                     if self.journal.wants_spare() {
-                        let _ = self.spare.send(());
+                        let _ = self.wishes.send(Wish::Spare);
+                    }
+                    if self.journal.wants_recycling() {
+                        let _ = self.wishes.send(Wish::Recycle);
                     }
                 }
                 Task::Measure => self.measure(),
@@ -192,10 +203,21 @@ fn read(
     }
 }
 
-fn prepare(files: &Reader<RealDisk>, wishes: &mpsc::Receiver<()>) {
-    while let Ok(()) = wishes.recv() {
-        if let Err(why) = files.prepare_spare() {
-            tracing::warn!("the next segment is not prepared, so its syncs will be slower: {why}");
+fn prepare(files: &Reader<RealDisk>, wishes: &mpsc::Receiver<Wish>) {
+    while let Ok(wish) = wishes.recv() {
+        match wish {
+            Wish::Spare => {
+                if let Err(why) = files.prepare_spare() {
+                    tracing::warn!(
+                        "the next segment is not prepared, so its syncs will be slower: {why}"
+                    );
+                }
+            }
+            Wish::Recycle => match files.recycle() {
+                Ok(0) => {}
+                Ok(count) => tracing::info!("{count} segments of the journal are free again"),
+                Err(why) => tracing::warn!("segments that could go stay for now: {why}"),
+            },
         }
     }
 }

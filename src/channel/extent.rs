@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::{Offset, Sabotage, Span, TrimCause, Wall};
 
 /// Marks of one extent. Beyond it neighbours become one, so a trim is as exact as one mark in this
@@ -21,7 +23,7 @@ pub struct Bounds {
 }
 
 /// How many records of a partition were let go of, by the bound that they passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trimmed {
     /// They were too old.
     pub age: u64,
@@ -32,7 +34,7 @@ pub struct Trimmed {
 }
 
 /// The retained part of a partition.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Extent {
     first: Offset,
     end: Offset,
@@ -46,9 +48,11 @@ pub(super) struct Extent {
 }
 
 /// A run of entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     first: Offset,
+    /// Raft's index of its first entry.
+    index: u64,
     bytes: u64,
     /// The time of its newest entry.
     newest: Wall,
@@ -73,8 +77,13 @@ impl Extent {
         self.trimmed
     }
 
-    /// The next entry.
-    pub(super) fn push(&mut self, count: u64, bytes: u64, time: Wall) {
+    /// Raft's index of the first entry that holds a retained record, if there is one.
+    pub(super) fn first_index(&self) -> Option<u64> {
+        self.marks.front().map(|mark| mark.index)
+    }
+
+    /// The next entry of records, with Raft's index.
+    pub(super) fn push(&mut self, index: u64, count: u64, bytes: u64, time: Wall) {
         let first = self.end;
         self.end += count;
         self.bytes += bytes;
@@ -85,6 +94,7 @@ impl Extent {
             }
             _ => self.marks.push_back(Mark {
                 first,
+                index,
                 bytes,
                 newest: time,
             }),
@@ -187,7 +197,7 @@ mod tests {
     fn extent(entries: u64) -> Extent {
         let mut extent = Extent::default();
         for entry in 0..entries {
-            extent.push(2, 100, Wall(entry * 1_000));
+            extent.push(entry + 1, 2, 100, Wall(entry * 1_000));
         }
         extent
     }
@@ -245,8 +255,10 @@ mod tests {
             count: 5,
         };
         assert_eq!(extent.trimmed(), trimmed);
-        extent.push(1, 7, Wall(99_000));
+        assert_eq!(extent.first_index(), None);
+        extent.push(14, 1, 7, Wall(99_000));
         assert_eq!((extent.end(), extent.bytes()), (21, 7));
+        assert_eq!(extent.first_index(), Some(14));
     }
 
     #[test]

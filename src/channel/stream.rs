@@ -14,17 +14,19 @@ use crate::types::{Command, Limits, Offset, Sabotage, Wall};
 /// The state of one stream partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
-    extent: Extent,
-    last_time: Wall,
-    windows: BTreeMap<Bytes, Window>,
+    pub(super) extent: Extent,
+    pub(super) last_time: Wall,
+    /// Every replica has synced the entries up to this one.
+    pub(super) replicated: u64,
+    pub(super) windows: BTreeMap<Bytes, Window>,
     /// The producers by when they were last heard.
-    by_age: BTreeMap<u64, Bytes>,
+    pub(super) by_age: BTreeMap<u64, Bytes>,
     /// Uncommitted publishes of this leader by (producer, sequence).
     proposed: BTreeMap<(Bytes, u64), Stored>,
     producers_max: usize,
     window_max: usize,
     /// Rises with every stored stamp: which producer was heard last.
-    clock: u64,
+    pub(super) clock: u64,
 }
 
 /// A producer's number for a publish, as the log keeps it.
@@ -66,17 +68,17 @@ pub struct StreamError {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Window {
-    stored: BTreeMap<u64, Stored>,
+pub(super) struct Window {
+    pub(super) stored: BTreeMap<u64, Stored>,
     /// Sequences up to this one have left the window.
-    floor: Option<u64>,
-    heard: u64,
+    pub(super) floor: Option<u64>,
+    pub(super) heard: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stored {
-    offset: Offset,
-    digest: Bytes,
+pub(super) struct Stored {
+    pub(super) offset: Offset,
+    pub(super) digest: Bytes,
 }
 
 impl Stream {
@@ -85,6 +87,7 @@ impl Stream {
         Self {
             extent: Extent::default(),
             last_time: Wall(0),
+            replicated: 0,
             windows: BTreeMap::new(),
             by_age: BTreeMap::new(),
             proposed: BTreeMap::new(),
@@ -130,6 +133,28 @@ impl Stream {
         Some(Command::Trim { first, cause })
     }
 
+    /// The entries up to this one, once all up to `applied` are applied, hold nothing that is
+    /// retained, and every replica has them.
+    pub fn dispensable(&self, applied: u64) -> u64 {
+        match Sabotage::GreedyCheckpoint.is_on() {
+            true => self.unretained(applied),
+            false => self.unretained(applied).min(self.replicated),
+        }
+    }
+
+    /// Notes that every replica has synced the entries up to `synced`, if some could go for it. The
+    /// leader proposes it.
+    pub fn replicated(&self, synced: u64, applied: u64) -> Option<Command> {
+        let index = synced.min(self.unretained(applied));
+        (index > self.replicated).then_some(Command::Replicated { index })
+    }
+
+    /// The entries up to this one hold nothing that is retained.
+    fn unretained(&self, applied: u64) -> u64 {
+        let first = self.extent.first_index().unwrap_or(applied + 1);
+        first.saturating_sub(1)
+    }
+
     /// Forgets the producers that were heard no later than the numbered batch `heard`, if there are
     /// such. The leader proposes it.
     pub fn forget(&self, heard: u64) -> Option<Command> {
@@ -142,11 +167,11 @@ impl Stream {
         self.last_time
     }
 
-    /// Takes a committed entry of `bytes` bytes: for each of its batches the record count and the
-    /// stamp.
+    /// Takes a committed entry of `bytes` bytes, with Raft's index and its first offset: for each
+    /// of its batches the record count and the stamp.
     pub fn apply(
         &mut self,
-        first: Offset,
+        (index, first): (u64, Offset),
         time: Wall,
         bytes: u64,
         batches: impl IntoIterator<Item = (u32, Option<Stamp>)>,
@@ -165,7 +190,8 @@ impl Stream {
             }
             offset += u64::from(count);
         }
-        self.extent.push(offset - first, bytes, self.last_time);
+        self.extent
+            .push(index, offset - first, bytes, self.last_time);
         Ok(())
     }
 
@@ -176,6 +202,7 @@ impl Stream {
             Command::Trim { first, cause } => {
                 self.extent.trim(*first, *cause);
             }
+            Command::Replicated { index } => self.replicated = self.replicated.max(*index),
             Command::ForgetProducers { heard } => {
                 let kept = self.by_age.split_off(&heard.saturating_add(1));
                 for producer in std::mem::replace(&mut self.by_age, kept).into_values() {
@@ -303,7 +330,7 @@ mod tests {
             Verdict::Reused
         );
         stream
-            .apply(0, Wall(1), 10, [(2, Some(first.clone()))])
+            .apply((1, 0), Wall(1), 10, [(2, Some(first.clone()))])
             .expect("continues");
         assert_eq!(stream.judge(Some(&first), None), Verdict::Repeat(0));
         assert_eq!(
@@ -328,7 +355,7 @@ mod tests {
     fn a_retry_of_5_after_6_is_new_and_one_below_the_window_is_too_old() {
         let mut stream = stream();
         stream
-            .apply(0, Wall(1), 10, [(1, Some(stamp("p", 6, "six")))])
+            .apply((1, 0), Wall(1), 10, [(1, Some(stamp("p", 6, "six")))])
             .expect("continues");
         assert_eq!(
             stream.judge(Some(&stamp("p", 5, "five")), None),
@@ -337,7 +364,7 @@ mod tests {
         for (offset, sequence) in [(1, 7), (2, 8), (3, 9)] {
             let stamp = stamp("p", sequence, "later");
             stream
-                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
+                .apply((offset + 1, offset), Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         assert_eq!(
@@ -357,7 +384,7 @@ mod tests {
         for (offset, sequence) in [(0, 6), (1, 7), (2, 8), (3, 9), (4, 5)] {
             let stamp = stamp("p", sequence, "x");
             stream
-                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
+                .apply((offset + 1, offset), Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         for sequence in [5, 6] {
@@ -372,7 +399,7 @@ mod tests {
         for (offset, producer) in [(0, "a"), (1, "b"), (2, "a"), (3, "c")] {
             let stamp = stamp(producer, offset, "x");
             stream
-                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
+                .apply((offset + 1, offset), Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         assert_eq!(
@@ -388,7 +415,7 @@ mod tests {
         for (offset, producer) in [(0, "a"), (1, "b")] {
             let stamp = stamp(producer, 1, "x");
             stream
-                .apply(offset, Wall(1), 10, [(1, Some(stamp))])
+                .apply((offset + 1, offset), Wall(1), 10, [(1, Some(stamp))])
                 .expect("continues");
         }
         assert_eq!(stream.forget(0), None);
@@ -405,7 +432,7 @@ mod tests {
     fn offsets_are_dense() {
         let mut stream = stream();
         let error = stream
-            .apply(4, Wall(1), 10, [(1, None)])
+            .apply((4 + 1, 4), Wall(1), 10, [(1, None)])
             .expect_err("a hole");
         assert_eq!(
             error,

@@ -270,6 +270,7 @@ impl Total {
             ("retries", report.retries),
             ("elections", report.elections),
             ("trims", report.trims),
+            ("segments recycled", report.recycled),
             ("producers forgotten", report.forgotten),
             ("records delivered", report.delivered),
             ("signals", report.signals),

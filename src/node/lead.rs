@@ -276,8 +276,10 @@ impl Member {
         let heard = self
             .idle
             .heard_before(self.stream.heard(), producer_idle, now.mono);
+        let (synced, applied) = (self.replica.synced_by_all(), self.replica.applied());
         let due = self.stream.due(keep, calendar);
-        let Some(does) = due.or_else(|| self.stream.forget(heard)) else {
+        let due = due.or_else(|| self.stream.forget(heard));
+        let Some(does) = due.or_else(|| self.stream.replicated(synced, applied)) else {
             return false;
         };
         self.stamp_time(now.wall);

@@ -46,6 +46,8 @@ pub(super) struct Member {
     pub(super) last_stamp: Wall,
     /// The index of the newest command that this leader proposed; 0 for none.
     pub(super) commanded: u64,
+    /// The index and `keep_from` of the newest checkpoint.
+    pub(super) checkpointed: (u64, u64),
     /// Which producers were heard when, while it leads.
     pub(super) idle: Idle,
 }
@@ -99,6 +101,7 @@ impl Member {
             served: false,
             last_stamp,
             commanded: 0,
+            checkpointed: (0, 0),
             idle: Idle::default(),
         }
     }
@@ -194,7 +197,12 @@ pub(super) fn apply_entry(
             let batches = stamps(&head).map(|(count, stamp)| (count, stamp.filter(&keeps)));
             let bytes = entry.data.len() as u64;
             stream
-                .apply(entry.first_offset, entry.time, bytes, batches)
+                .apply(
+                    (entry.index, entry.first_offset),
+                    entry.time,
+                    bytes,
+                    batches,
+                )
                 .map_err(|error| error.to_string())
         }
     }

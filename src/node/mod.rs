@@ -7,6 +7,7 @@
 //! peers; `persist` is the queue in front of the journal; `report` tells what is going on.
 
 mod accept;
+mod checkpoint;
 mod feed;
 mod founding;
 mod io;
@@ -335,6 +336,7 @@ impl Node {
             self.expire_interest();
             self.probe_sessions();
             self.propose_commands();
+            self.write_checkpoints();
         }
         self.find_leaders();
         self.note_stall();

@@ -16,6 +16,9 @@ pub(super) struct JournalQueue {
     in_flight: Option<InFlight>,
     sequence: u64,
     commit_bytes: u64,
+    /// Bytes since checkpoints were written last, and the bytes of those.
+    grown: u64,
+    checkpoints: u64,
     failed: Option<String>,
 }
 
@@ -52,6 +55,8 @@ impl JournalQueue {
             in_flight: None,
             sequence: 0,
             commit_bytes,
+            grown: 0,
+            checkpoints: 0,
             failed: None,
         }
     }
@@ -61,8 +66,30 @@ impl JournalQueue {
         if self.failed.is_some() || is_hole(&item) {
             return;
         }
+        self.grown += weight(&item);
         self.queue.push_back(Queued::Item(item));
         self.lazy_since.get_or_insert(now);
+    }
+
+    /// Whether the journal has grown by `segment_bytes` since checkpoints were written last, and by
+    /// several times what they took: so they are a small part of all that is written.
+    pub(super) fn wants_checkpoints(&self, segment_bytes: u64) -> bool {
+        self.failed.is_none() && self.grown >= segment_bytes.max(4 * self.checkpoints)
+    }
+
+    /// Checkpoints follow.
+    pub(super) fn begin_checkpoints(&mut self) {
+        self.grown = 0;
+    }
+
+    /// All of them were pushed.
+    pub(super) fn end_checkpoints(&mut self) {
+        self.checkpoints = std::mem::take(&mut self.grown);
+    }
+
+    /// Whether a commit holds the item.
+    pub(super) fn holds(&self, item: &JournalItem) -> bool {
+        weight(item) <= self.commit_bytes
     }
 
     /// Asks to be told when all that is queued is synced, and for that to happen now.
@@ -157,6 +184,7 @@ fn weight(item: &JournalItem) -> u64 {
         JournalItem::Founding { record, .. } => record.len(),
         JournalItem::HardState { .. } => 0,
         JournalItem::Entry { entry, .. } => entry.data.len(),
+        JournalItem::Checkpoint { checkpoint, .. } => checkpoint.state.len(),
     };
     payload as u64 + 128
 }

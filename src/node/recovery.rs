@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::member::apply_entry;
 use crate::channel::{Stamp, Stream};
 use crate::replica::{RecoveredLog, RecoveryError};
-use crate::types::{JournalItem, Limits, LogEntry, Partition, Sabotage};
+use crate::types::{Checkpoint, JournalItem, Limits, LogEntry, Partition, Sabotage};
 use crate::wire::founding::Founding;
 
 /// Takes every item of a journal in the order they were written. Memory is bounded by the entries
@@ -45,6 +45,9 @@ impl Recovery {
         match item {
             JournalItem::Founding { .. } => {}
             JournalItem::Entry { entry, .. } => recovered.log.handle_entry(entry)?,
+            JournalItem::Checkpoint { checkpoint, .. } => {
+                recovered.handle_checkpoint(&checkpoint, &self.limits)?;
+            }
             JournalItem::HardState {
                 term, vote, commit, ..
             } => {
@@ -76,6 +79,30 @@ impl Recovery {
                 stream,
             },
         );
+        Ok(())
+    }
+}
+
+impl RecoveredPartition {
+    /// What the partition was at an entry. It is that; the entries before it were one way there,
+    /// under the limits of their day.
+    fn handle_checkpoint(
+        &mut self,
+        checkpoint: &Checkpoint,
+        limits: &Limits,
+    ) -> Result<(), RecoveryError> {
+        let begins = self.log == RecoveredLog::default();
+        if !begins && self.log.commit() != checkpoint.index {
+            return Ok(());
+        }
+        let unreadable = |error| RecoveryError::Unreadable {
+            index: checkpoint.index,
+            error,
+        };
+        self.stream = Stream::decode(&checkpoint.state, limits).map_err(unreadable)?;
+        if begins {
+            self.log = RecoveredLog::after(checkpoint);
+        }
         Ok(())
     }
 }

@@ -144,6 +144,21 @@ impl Log {
         kept.clone()
     }
 
+    /// The index before the log's first.
+    pub(super) fn start(&self) -> u64 {
+        self.terms.start()
+    }
+
+    /// See [`super::Replica::term_at`].
+    pub(super) fn term_at(&self, index: u64) -> Option<u64> {
+        self.terms.get(index)
+    }
+
+    /// Forgets the entries up to `index`.
+    pub(super) fn compact(&mut self, index: u64) {
+        self.terms.compact(index);
+    }
+
     /// Lets go of applied entries beyond the cache.
     pub(super) fn trim_cache(&mut self, applied: u64) {
         while self.tail_bytes > self.cache_bytes
@@ -298,6 +313,9 @@ impl Storage for Log {
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        if low <= self.terms.start() {
+            return Err(Error::Store(StorageError::Compacted));
+        }
         let Some(entries) = self.in_memory(low, high) else {
             if !context.can_async() {
                 // Raft reads synchronously only above the applied index, which is in memory.
@@ -331,8 +349,8 @@ impl Storage for Log {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == 0 {
-            return Ok(0);
+        if index < self.terms.start() {
+            return Err(Error::Store(StorageError::Compacted));
         }
         self.terms
             .get(index)
@@ -340,7 +358,7 @@ impl Storage for Log {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(1)
+        Ok(self.terms.start() + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -348,7 +366,7 @@ impl Storage for Log {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // The log begins at 1 and is never compacted yet, so no follower needs a snapshot.
+        // Only what every replica has synced is forgotten, so no follower needs a snapshot.
         Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }

@@ -292,6 +292,26 @@ impl Replica {
         self.raw.raft.raft_log.applied()
     }
 
+    /// The term of an entry of the log, or of the one before its first.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        self.raw.store().term_at(index)
+    }
+
+    /// On the leader, the highest index that every voter is known to have synced; else 0.
+    pub fn synced_by_all(&self) -> u64 {
+        let matched = self.config.voters.iter().map(|voter| {
+            let progress = self.progress(voter.raft_id());
+            progress.map_or(0, |(matched, _)| matched)
+        });
+        matched.min().unwrap_or(0)
+    }
+
+    /// Forgets the applied entries up to `index`: every replica has them.
+    pub fn compact(&mut self, index: u64) {
+        let applied = self.applied();
+        self.raw.mut_store().compact(index.min(applied));
+    }
+
     /// The last index.
     pub fn last_index(&self) -> u64 {
         self.raw.raft.raft_log.last_index()
@@ -486,11 +506,12 @@ impl Replica {
             }
             codec::content(&entry.data)?;
         }
-        let committed = self.commit();
+        // What lies before this log's start is no longer known, and a late copy of it no harm.
+        let known = self.raw.store().start() + 1..=self.commit();
         for entry in message
             .entries
             .iter()
-            .filter(|entry| entry.index <= committed)
+            .filter(|entry| known.contains(&entry.index))
         {
             if self.raw.raft.raft_log.term(entry.index) != Ok(entry.term) {
                 return Err(format!(

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{LogEntry, Offset, Sabotage, Wall};
+use crate::types::{Checkpoint, LogEntry, Offset, Sabotage, Wall};
 
 /// The terms of a log as runs: cheap, since a term lasts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Terms {
+    /// The index before the first, and its term: 0 and 0 for a log from its beginning.
+    start: (u64, u64),
     /// (first index, term), both rising.
     runs: Vec<(u64, u64)>,
     last: u64,
@@ -28,6 +30,18 @@ pub struct RecoveredLog {
     committed_offset: Offset,
     /// The time of the entry at `commit`.
     committed_time: Wall,
+    /// Set while the log begins with a checkpoint and no hard state was told since.
+    covered: Option<Covered>,
+}
+
+/// The entries that a checkpoint is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Covered {
+    /// The last of them, and its term.
+    index: u64,
+    term: u64,
+    /// Whether one of them was told.
+    begun: bool,
 }
 
 /// A journal whose items contradict each other. The node must not start on it.
@@ -70,6 +84,18 @@ pub enum RecoveryError {
         /// The last index.
         last: u64,
     },
+    /// A checkpoint of an entry that is not the log's.
+    #[error(
+        "the checkpoint of entry {index} of term {term} is not of this log, which ends at {last}"
+    )]
+    Checkpoint {
+        /// Its index.
+        index: u64,
+        /// Its term.
+        term: u64,
+        /// The last index.
+        last: u64,
+    },
     /// A founding record that cannot be read, or a second one.
     #[error("the founding record of {0} is unreadable or not the only one")]
     Founding(String),
@@ -87,8 +113,72 @@ pub enum RecoveryError {
 }
 
 impl RecoveredLog {
+    /// A log of which a checkpoint holds what came of the entries up to its own.
+    pub fn after(checkpoint: &Checkpoint) -> Self {
+        let mut log = Self {
+            term: checkpoint.term,
+            commit: checkpoint.index,
+            committed_offset: checkpoint.next_offset,
+            committed_time: checkpoint.time,
+            covered: Some(Covered {
+                index: checkpoint.index,
+                term: checkpoint.term,
+                begun: false,
+            }),
+            ..Self::default()
+        };
+        log.terms.begin_after(checkpoint.index, checkpoint.term);
+        log
+    }
+
+    /// The next entry, if the checkpoint covers it: only its term is of use, to those who lag. True
+    /// if it was, or if it cannot stay.
+    fn handle_covered(&mut self, entry: &LogEntry) -> Result<bool, RecoveryError> {
+        let Some(covered) = self.covered.as_mut() else {
+            return Ok(false);
+        };
+        let (index, last) = (entry.index, self.terms.last_index());
+        if index > covered.index {
+            // One that does not follow the checkpoint's entry followed another in its place, and is
+            // withdrawn with it before the journal ends.
+            let stands_on_it = self.terms.get(covered.index) == Some(covered.term);
+            let before = (index - covered.index - 1) as usize;
+            let expected = match before.checked_sub(1) {
+                None => Some(self.committed_offset),
+                Some(before) => self.tail.get(before).map(end_offset),
+            };
+            return Ok(!stands_on_it || expected != Some(entry.first_offset));
+        }
+        // Whatever stood here or after it is withdrawn.
+        self.tail.clear();
+        if !covered.begun || index <= self.terms.start() {
+            covered.begun = true;
+            match index {
+                1 => {
+                    self.terms.begin_after(0, 0);
+                    self.terms.push(1, entry.term);
+                }
+                _ => self.terms.begin_after(index, entry.term),
+            }
+        } else if index > last + 1 {
+            let commit = self.commit;
+            return Err(RecoveryError::Gap {
+                index,
+                last,
+                commit,
+            });
+        } else {
+            self.terms.truncate(index);
+            self.terms.push(index, entry.term);
+        }
+        Ok(true)
+    }
+
     /// The next entry.
     pub fn handle_entry(&mut self, entry: LogEntry) -> Result<(), RecoveryError> {
+        if self.handle_covered(&entry)? {
+            return Ok(());
+        }
         let (index, last) = (entry.index, self.terms.last_index());
         if index <= self.commit || index > last + 1 {
             return Err(RecoveryError::Gap {
@@ -130,6 +220,15 @@ impl RecoveredLog {
         commit: u64,
     ) -> Result<Vec<LogEntry>, RecoveryError> {
         let last = self.terms.last_index();
+        if let Some(covered) = self.covered.take()
+            && self.terms.get(covered.index) != Some(covered.term)
+        {
+            return Err(RecoveryError::Checkpoint {
+                index: covered.index,
+                term: covered.term,
+                last,
+            });
+        }
         if term < self.term || commit < self.commit || commit > last {
             let (had, committed) = (self.term, self.commit);
             return Err(RecoveryError::HardState {
@@ -144,7 +243,7 @@ impl RecoveredLog {
         let committed = self.tail.partition_point(|entry| entry.index <= commit);
         let entries: Vec<LogEntry> = self.tail.drain(..committed).collect();
         if let Some(entry) = entries.last() {
-            self.committed_offset = entry.first_offset + u64::from(entry.count);
+            self.committed_offset = end_offset(entry);
             self.committed_time = entry.time;
         }
         Ok(entries)
@@ -169,16 +268,22 @@ impl RecoveredLog {
 
     /// The offset after the last entry.
     pub fn next_offset(&self) -> Offset {
-        self.tail.back().map_or(self.committed_offset, |entry| {
-            entry.first_offset + u64::from(entry.count)
-        })
+        self.tail.back().map_or(self.committed_offset, end_offset)
     }
+}
+
+fn end_offset(entry: &LogEntry) -> Offset {
+    entry.first_offset + u64::from(entry.count)
 }
 
 impl Terms {
     /// The term of an index of the log.
     pub(super) fn get(&self, index: u64) -> Option<u64> {
-        if index == 0 || index > self.last {
+        let (start, term) = self.start;
+        if index == start {
+            return Some(term);
+        }
+        if index < start || index > self.last {
             return None;
         }
         let after = self.runs.partition_point(|(first, _)| *first <= index);
@@ -187,6 +292,35 @@ impl Terms {
 
     pub(super) fn last_index(&self) -> u64 {
         self.last
+    }
+
+    /// The index before the first.
+    pub(super) fn start(&self) -> u64 {
+        self.start.0
+    }
+
+    /// No index up to `start`, whose term this is, is known, and none after it.
+    fn begin_after(&mut self, start: u64, term: u64) {
+        *self = Self {
+            start: (start, term),
+            runs: Vec::new(),
+            last: start,
+        };
+    }
+
+    /// Forgets the indices up to `index`, which is one of the log.
+    pub(super) fn compact(&mut self, index: u64) {
+        let Some(term) = self.get(index).filter(|_| index > self.start.0) else {
+            return;
+        };
+        self.start = (index, term);
+        // The run that goes on after it begins there now.
+        let after = self.runs.partition_point(|(first, _)| *first <= index + 1);
+        let next = self.runs.get(after.saturating_sub(1)).copied();
+        self.runs.drain(..after);
+        if let Some((_, term)) = next.filter(|_| index < self.last) {
+            self.runs.insert(0, (index + 1, term));
+        }
     }
 
     /// Appends index `last + 1`.
@@ -242,6 +376,77 @@ mod tests {
         assert_eq!(log.next_offset(), 0);
         assert_eq!(log.terms.get(2), Some(2));
         assert_eq!(log.terms.get(3), None);
+    }
+
+    fn checkpoint(index: u64, term: u64) -> Checkpoint {
+        Checkpoint {
+            index,
+            term,
+            next_offset: index,
+            time: Wall(5),
+            keep_from: 1,
+            state: Bytes::new(),
+        }
+    }
+
+    /// What is left of a log before its checkpoint is known by its terms; what was withdrawn there
+    /// withdraws what came after it.
+    #[test]
+    fn a_log_goes_on_after_its_checkpoint() {
+        let mut log = RecoveredLog::after(&checkpoint(10, 3));
+        for (index, term) in [(7, 2), (8, 2), (9, 2), (10, 2), (11, 2), (9, 3), (10, 3)] {
+            log.handle_entry(entry(index, term, index - 1, 1))
+                .expect("in order");
+        }
+        assert!(log.tail.is_empty());
+        log.handle_entry(entry(11, 3, 10, 2)).expect("after it");
+        assert_eq!((log.terms.start(), log.next_offset()), (7, 12));
+        let committed = log.handle_hard_state(3, 0, 11).expect("settles it");
+        assert_eq!(committed.len(), 1);
+        let terms: Vec<_> = (6..=12).map(|index| log.terms.get(index)).collect();
+        let (two, three) = (Some(2), Some(3));
+        assert_eq!(terms, [None, two, two, three, three, three, None]);
+
+        // What followed another entry 10 is withdrawn, whether or not that is still there.
+        let mut log = RecoveredLog::after(&checkpoint(10, 3));
+        for (index, term, offset) in [(11, 2, 9), (12, 2, 10), (9, 2, 8), (10, 2, 9), (11, 2, 10)] {
+            log.handle_entry(entry(index, term, offset, 1))
+                .expect("in order");
+            assert!(log.tail.is_empty(), "{index}");
+        }
+        log.handle_entry(entry(10, 3, 8, 2)).expect("the one");
+        log.handle_entry(entry(11, 4, 10, 1)).expect("after it");
+        log.handle_hard_state(4, 0, 10).expect("it is");
+        assert_eq!((log.tail.len(), log.next_offset()), (1, 11));
+
+        let mut log = RecoveredLog::after(&checkpoint(10, 3));
+        log.handle_hard_state(4, 0, 10).expect("nothing is left");
+        assert_eq!((log.terms.start(), log.terms.get(10)), (10, Some(3)));
+
+        let mut log = RecoveredLog::after(&checkpoint(10, 3));
+        log.handle_entry(entry(10, 2, 9, 1)).expect("the first");
+        let other = log.handle_hard_state(4, 0, 10);
+        assert!(matches!(other, Err(RecoveryError::Checkpoint { .. })));
+    }
+
+    #[test]
+    fn a_compacted_log_knows_the_terms_that_are_left() {
+        let mut terms = Terms::default();
+        for (index, term) in [(1, 1), (2, 1), (3, 4), (4, 4), (5, 6)] {
+            terms.push(index, term);
+        }
+        for start in 0..=5 {
+            let mut left = terms.clone();
+            left.compact(start);
+            left.compact(start.saturating_sub(1));
+            assert_eq!(left.start(), start);
+            for index in 0..=6 {
+                let expected = terms.get(index).filter(|_| index >= start);
+                assert_eq!(left.get(index), expected, "{index} after {start}");
+            }
+            left.push(6, 6);
+            assert_eq!(left.get(6), Some(6));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ enum Kind {
     PowerCut,
     PowerCutInStep,
     PowerCutInCommit(Doom),
+    PowerCutInRecycling,
     PowerCutInStart,
     PowerCutOfSeveral,
     PowerCutOfAll,
@@ -42,12 +43,13 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 23] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCutInStep,
     Kind::PowerCutInCommit(Doom::InWrite),
     Kind::PowerCutInCommit(Doom::BeforeSync),
+    Kind::PowerCutInRecycling,
     Kind::PowerCutInStart,
     Kind::PowerCutOfSeveral,
     Kind::PowerCutOfAll,
@@ -112,6 +114,12 @@ impl Faults {
     pub(super) fn pipes_are_full(&self, dice: &mut Dice) -> bool {
         let full = |lasting: &Lasting| matches!(lasting, Lasting::FullPipes);
         self.lasting.values().any(full) && dice.chance(300)
+    }
+
+    /// Whether the power goes while a machine lets go of segments.
+    pub(super) fn cut_recycling(&self, dice: &mut Dice) -> bool {
+        let enabled = self.enabled.contains(&Kind::PowerCutInRecycling);
+        enabled && !self.over && dice.chance(700)
     }
 
     /// Whether the next frame between nodes is cut short.
@@ -188,6 +196,8 @@ impl World {
                 }
                 Ok(())
             }
+            // It has its own occasion, too rare to wait for at a given time.
+            Kind::PowerCutInRecycling => Ok(()),
             Kind::PowerCutInCommit(doom) => {
                 if let Some(running) = &mut self.machines[victim].running {
                     running.doomed = Some(doom);

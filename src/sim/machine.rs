@@ -58,6 +58,8 @@ pub(super) struct Running {
     pub(super) fuse: Option<u64>,
     /// The power goes with the next commit.
     pub(super) doomed: Option<Doom>,
+    /// Segments may have become free since it last looked.
+    owes_recycling: bool,
     /// It was asked to stop, and when.
     pub(super) stopping: Option<Time>,
 }
@@ -119,6 +121,7 @@ impl Machine {
             frozen: None,
             fuse: None,
             doomed: None,
+            owes_recycling: false,
             stopping: None,
         });
         Ok(items)
@@ -185,6 +188,18 @@ impl Running {
             let _ = self.reader.prepare_spare();
         }
         Some((commit.sequence, synced))
+    }
+
+    /// Whether segments may have become free.
+    pub(super) fn wants_recycling(&mut self) -> bool {
+        self.owes_recycling |= self.journal.wants_recycling();
+        self.owes_recycling
+    }
+
+    /// Lets go of segments; how many went.
+    pub(super) fn recycle(&mut self) -> Result<u64, String> {
+        self.owes_recycling = false;
+        self.reader.recycle().map_err(|error| error.to_string())
     }
 
     /// Reads entries back.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 32] = [
+pub(super) const FAULTS: [&str; 33] = [
     "bad weather",
     "calendar set back",
     "calendar set forward",
@@ -30,6 +30,7 @@ pub(super) const FAULTS: [&str; 32] = [
     "power cut within a start",
     "power cut within a step",
     "power cut within a write",
+    "power cut within recycling",
     "process frozen",
     "process killed",
     "signal dropped",
@@ -62,6 +63,8 @@ pub struct Report {
     pub elections: u64,
     /// Times that a partition let go of records.
     pub trims: u64,
+    /// Segments of journals that went.
+    pub recycled: u64,
     /// Producers forgotten by a partition.
     pub forgotten: u64,
     /// Records delivered from stored channels.

@@ -78,10 +78,15 @@ fn channel((name, kind, partitions, replicas): (&str, Kind, u32, u32)) -> (Chann
             Kind::Signal => Confirm::None,
             Kind::Stream => Confirm::Quorum,
         },
-        // Three ways to let go; the others keep everything.
+        // Every way to let go. Only `notes`, on one node, keeps everything.
         keep: match name {
+            "orders" => Keep {
+                age: Some(SpanNanos(6_000_000_000)),
+                size: Some(48 << 10),
+                ..Keep::default()
+            },
             "audit" => Keep {
-                age: Some(SpanNanos(10_000_000_000)),
+                age: Some(SpanNanos(3_000_000_000)),
                 ..Keep::default()
             },
             "news" => Keep {

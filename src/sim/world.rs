@@ -321,7 +321,36 @@ impl World {
             return broken("a healthy disk takes every commit", None, error);
         }
         self.oracles.logs.synced(machine);
+        self.recycle(machine)?;
         self.step(machine, Input::Persisted { sequence })
+    }
+
+    /// Lets go of segments that nobody needs, sooner or later.
+    fn recycle(&mut self, machine: MachineId) -> Verdict {
+        let found = &mut self.machines[machine];
+        let Some(running) = &mut found.running else {
+            return Ok(());
+        };
+        if !running.wants_recycling() || !self.dice.chance(200) {
+            return Ok(());
+        }
+        let doomed = self.faults.cut_recycling(&mut self.dice);
+        if doomed {
+            found.disk.cut_power_after(self.dice.between(0, 8));
+        }
+        let gone = running.recycle();
+        if doomed && gone != Ok(0) {
+            self.report.fired("power cut within recycling");
+            return self.crash(machine, false, "loses power while segments go");
+        }
+        found.disk.keep_power();
+        match gone {
+            Ok(gone) => {
+                self.report.recycled += gone;
+                Ok(())
+            }
+            Err(error) => broken("a healthy disk lets go of segments", None, error),
+        }
     }
 
     fn load(&mut self, machine: MachineId, life: u64, request: &LoadRequest) -> Verdict {

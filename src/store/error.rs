@@ -55,7 +55,7 @@ pub enum StoreError {
     },
     /// The folder is written in a format that this program does not know.
     #[error(
-        "{file} has format version {found}, this program reads version {known}; \
+        "{file} has format version {found}, this program reads versions 1 to {known}; \
          start the version of weft that wrote it"
     )]
     FormatVersion {
@@ -63,7 +63,7 @@ pub enum StoreError {
         file: String,
         /// Its version.
         found: u32,
-        /// The version this program reads and writes.
+        /// The newest version this program reads, which it writes.
         known: u32,
     },
     /// The identity file is not what this program writes.

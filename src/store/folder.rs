@@ -1,9 +1,11 @@
 //! What surrounds the segments in a data folder: the lock, the identity, what a crash left behind.
 
 use std::io;
+use std::ops::RangeInclusive;
 
 use crate::types::Incarnation;
 
+use super::base::{BASE, BASE_TEMPORARY, Base};
 use super::identity::{FolderIdentity, IDENTITY_BYTES_MAX};
 use super::layout::{FORMAT_VERSION, SegmentHeader, life};
 use super::recovery::holds_commits;
@@ -17,7 +19,8 @@ const LOCK: &str = "lock";
 
 /// What a crash may leave behind, worth nothing. A spare is made anew: that it is all zeros is
 /// known only to the process that made it.
-const LEFTOVERS: [&str; 4] = [
+const LEFTOVERS: [&str; 5] = [
+    BASE_TEMPORARY,
     SEGMENT_TEMPORARY,
     SPARE_TEMPORARY,
     SPARE,
@@ -30,8 +33,10 @@ pub(super) struct Folder<L> {
     pub(super) incarnation: Incarnation,
     /// What its segments carry of its identity.
     pub(super) identity: u32,
-    /// Segments 1 to this one are there.
-    pub(super) segments: u64,
+    /// The segments that are there.
+    pub(super) segments: RangeInclusive<u64>,
+    /// What those before them have left.
+    pub(super) base: Option<Base>,
 }
 
 /// Locks the folder, removes what is left over, and makes sure that it belongs to `who`; founds
@@ -62,15 +67,31 @@ pub(super) fn open_folder<D: Disk>(
         .iter()
         .filter_map(|name| segment_number(name))
         .collect();
-    let (folder, segments) = match folder {
-        Some(folder) => (folder, check_numbers(disk, &segments)?),
-        None => (found(disk, who, &segments)?, 1),
+    let Some(folder) = folder else {
+        let folder = found(disk, who, &segments)?;
+        return Ok(Folder {
+            lock,
+            incarnation: folder.incarnation,
+            identity: folder.crc(),
+            segments: 1..=1,
+            base: None,
+        });
     };
+    let base = match names.iter().any(|name| name == BASE) {
+        true => Some(Base::read(disk, folder.incarnation)?),
+        false => None,
+    };
+    let first = base.as_ref().map_or(1, |base| base.first_segment);
+    // They were about to go when the process ended.
+    for gone in segments.iter().filter(|number| **number < first) {
+        delete(disk, &segment_name(*gone))?;
+    }
     Ok(Folder {
         lock,
         incarnation: folder.incarnation,
         identity: folder.crc(),
-        segments,
+        segments: check_numbers(disk, first, &segments)?,
+        base,
     })
 }
 
@@ -141,16 +162,21 @@ fn found<D: Disk>(
     Ok(folder)
 }
 
-/// Segments are numbered from 1 without a hole; says how many there are. `segments` are sorted.
-fn check_numbers<D: Disk>(disk: &D, segments: &[u64]) -> Result<u64, StoreError> {
-    let held = (1..)
-        .zip(segments)
+/// Segments are numbered from `first` without a hole; says which there are. `segments` are sorted.
+fn check_numbers<D: Disk>(
+    disk: &D,
+    first: u64,
+    segments: &[u64],
+) -> Result<RangeInclusive<u64>, StoreError> {
+    let there: Vec<u64> = segments.iter().copied().filter(|n| *n >= first).collect();
+    let held = (first..)
+        .zip(&there)
         .take_while(|(expected, number)| expected == *number);
     let count = held.count() as u64;
-    if count > 0 && count == segments.len() as u64 {
-        return Ok(count);
+    if count > 0 && count == there.len() as u64 {
+        return Ok(first..=first + count - 1);
     }
     Err(StoreError::MissingSegment {
-        file: disk.path(&segment_name(count + 1)),
+        file: disk.path(&segment_name(first + count)),
     })
 }

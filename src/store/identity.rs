@@ -18,6 +18,8 @@ pub struct Identity {
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FolderIdentity {
+    /// The version that founded it.
+    format: u32,
     fabric: String,
     node: String,
     pub(super) incarnation: Incarnation,
@@ -45,6 +47,7 @@ impl Identity {
     /// What the file of a new folder says.
     pub(super) fn founded(&self) -> FolderIdentity {
         FolderIdentity {
+            format: FORMAT_VERSION,
             fabric: self.fabric.clone(),
             node: self.node.to_string(),
             incarnation: self.fresh,
@@ -56,8 +59,8 @@ impl FolderIdentity {
     /// The file's text.
     pub(super) fn encode(&self) -> String {
         let mut text = format!(
-            "{FIRST_LINE}\nformat {FORMAT_VERSION}\nfabric {}\nnode {}\nincarnation {}\n",
-            self.fabric, self.node, self.incarnation
+            "{FIRST_LINE}\nformat {}\nfabric {}\nnode {}\nincarnation {}\n",
+            self.format, self.fabric, self.node, self.incarnation
         );
         text.push_str(&format!("check {:08x}\n", crc32fast::hash(text.as_bytes())));
         text
@@ -89,10 +92,10 @@ impl FolderIdentity {
                 .ok_or_else(|| bad(&format!("it has no line `{name}` where one belongs")))
         };
         let version = field("format")?;
-        let found = version
+        let found: u32 = version
             .parse()
             .map_err(|_| bad("its format version is not a number"))?;
-        if found != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&found) {
             return Err(StoreError::FormatVersion {
                 file: file.to_owned(),
                 found,
@@ -104,6 +107,7 @@ impl FolderIdentity {
         let incarnation = u64::from_str_radix(field("incarnation")?, 16)
             .map_err(|_| bad("its incarnation is not a hexadecimal number"))?;
         Ok(Self {
+            format: found,
             fabric,
             node,
             incarnation: Incarnation(incarnation),

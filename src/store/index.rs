@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{LoadFrom, LogEntry, Offset, Partition, Wall};
+use crate::types::{JournalItem, LoadFrom, LogEntry, Offset, Partition, Wall};
 
+use super::base::{Newest, NewestOf};
 use super::layout::{BlockWriter, Fields};
 
 /// Bytes of a footer before its first run.
@@ -61,8 +62,12 @@ pub(super) struct Index {
     pub(super) tail_number: u64,
     /// At least as many bytes as the footer of the newest segment needs.
     pub(super) footer_bytes: u64,
-    /// Bytes of sealed segments.
-    pub(super) sealed_bytes: u64,
+    /// Where the commits of each sealed segment end.
+    sealed: BTreeMap<u64, u64>,
+    /// The newest of each partition that is synced, apart from its entries.
+    pub(super) newest: NewestOf,
+    /// The sequence of the newest commit that is synced.
+    pub(super) synced: u64,
 }
 
 /// The entries of a segment by log: what its footer says.
@@ -199,13 +204,55 @@ impl Place<'_> {
 }
 
 impl Index {
-    /// That of an empty first segment.
-    pub(super) fn new() -> Self {
+    /// That of an empty first segment of this number.
+    pub(super) fn new(first_segment: u64) -> Self {
         Self {
             logs: BTreeMap::new(),
-            tail_number: 1,
+            tail_number: first_segment,
             footer_bytes: FOOTER_HEADER,
-            sealed_bytes: 0,
+            sealed: BTreeMap::new(),
+            newest: NewestOf::new(),
+            synced: 0,
+        }
+    }
+
+    /// Bytes of sealed segments, as far as their commits go.
+    pub(super) fn sealed_bytes(&self) -> u64 {
+        self.sealed.values().sum()
+    }
+
+    /// The first segment that is there.
+    pub(super) fn first_segment(&self) -> u64 {
+        let first = self.sealed.keys().next();
+        first.copied().unwrap_or(self.tail_number)
+    }
+
+    /// Takes note of a synced item that is no entry.
+    pub(super) fn note(&mut self, item: &JournalItem) {
+        if !matches!(item, JournalItem::Entry { .. }) {
+            let newest = self.newest.entry(item.partition().clone()).or_default();
+            newest.note(item);
+        }
+    }
+
+    /// The first segment that must stay: all before it hold only entries that may go.
+    pub(super) fn first_needed(&self) -> u64 {
+        let needed = self.logs.iter().filter_map(|(partition, log)| {
+            let newest = self.newest.get(partition);
+            let keep_from = newest.map_or(0, Newest::keep_from);
+            let mut fences = log.fences.iter();
+            fences.find(|fence| fence.end_index > keep_from)
+        });
+        let first = needed.map(|fence| fence.segment).min();
+        first.unwrap_or(self.tail_number)
+    }
+
+    /// Forgets the segments before this one.
+    pub(super) fn forget_before(&mut self, segment: u64) {
+        self.sealed = self.sealed.split_off(&segment);
+        for log in self.logs.values_mut() {
+            let gone = log.fences.partition_point(|fence| fence.segment < segment);
+            log.fences.drain(..gone);
         }
     }
 
@@ -252,7 +299,7 @@ impl Index {
         }
         self.tail_number += 1;
         self.footer_bytes = FOOTER_HEADER;
-        self.sealed_bytes += end;
+        self.sealed.insert(self.tail_number - 1, end);
     }
 
     /// Writes the footer of the newest segment.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::types::{Incarnation, JournalItem, Limits, Partition};
 
+use super::base::Base;
 use super::folder::open_folder;
 use super::index::{Index, SegmentIndex, Slot, footer_share, slot};
 use super::layout::{
@@ -13,7 +14,7 @@ use super::layout::{
     put_item,
 };
 use super::recovery::{Visit, recover};
-use super::segment::{Tail, make_segment};
+use super::segment::{Tail, make_segment, segment_name};
 use super::spare::{SPARE, Spare};
 use super::{Disk, DiskFile, Identity, Reader, StoreError, spare};
 
@@ -40,13 +41,18 @@ pub struct Journal<D: Disk> {
     pending: Option<Pending>,
     /// The first failed write or sync.
     failed: Option<String>,
+    /// Whether a checkpoint was synced since that was last asked.
+    may_recycle: bool,
     buffer: Vec<u8>,
 }
 
 /// A commit that is written and not synced.
 #[derive(Debug)]
 struct Pending {
+    sequence: u64,
     entries: Vec<(Partition, u64, Slot)>,
+    /// All that are no entries.
+    others: Vec<JournalItem>,
     end: u64,
 }
 
@@ -62,6 +68,8 @@ pub(super) struct Shared<D: Disk> {
     /// Footers lately read, newest last.
     pub(super) footers: Mutex<VecDeque<(u64, Arc<SegmentIndex>)>>,
     spare: Mutex<Spare>,
+    /// Held while segments go.
+    recycling: Mutex<()>,
     _lock: D::Lock,
 }
 
@@ -112,6 +120,7 @@ impl<D: Disk> Journal<D> {
             folder.incarnation,
             folder.identity,
             folder.segments,
+            folder.base,
             visit,
         )?;
         Ok(Self {
@@ -123,6 +132,7 @@ impl<D: Disk> Journal<D> {
                 index: Mutex::new(recovered.index),
                 footers: Mutex::default(),
                 spare: Mutex::default(),
+                recycling: Mutex::default(),
                 _lock: folder.lock,
             }),
             tail: recovered.tail,
@@ -130,6 +140,7 @@ impl<D: Disk> Journal<D> {
             previous_crc: recovered.previous_crc,
             pending: None,
             failed: None,
+            may_recycle: true,
             buffer: Vec::new(),
         })
     }
@@ -173,6 +184,12 @@ impl<D: Disk> Journal<D> {
         for (partition, number, slot) in &pending.entries {
             index.push(partition, *number, *slot);
         }
+        for item in &pending.others {
+            index.note(item);
+        }
+        index.synced = pending.sequence;
+        let checkpoint = |item: &JournalItem| matches!(item, JournalItem::Checkpoint { .. });
+        self.may_recycle |= pending.others.iter().any(checkpoint);
         self.tail.position = pending.end;
         Ok(())
     }
@@ -190,7 +207,7 @@ impl<D: Disk> Journal<D> {
 
     /// Bytes that synced commits and their headers take, without footers and prefilled space.
     pub fn bytes(&self) -> u64 {
-        locked(&self.shared.index).sealed_bytes + self.tail.position
+        locked(&self.shared.index).sealed_bytes() + self.tail.position
     }
 
     /// Free bytes where the folder is.
@@ -213,6 +230,12 @@ impl<D: Disk> Journal<D> {
     pub fn wants_spare(&self) -> bool {
         self.tail.position * 2 > self.shared.segment_bytes
             && *locked(&self.shared.spare) == Spare::Absent
+    }
+
+    /// Whether segments may have become free since this was last asked: a good time for
+    /// [`Reader::recycle`].
+    pub fn wants_recycling(&mut self) -> bool {
+        std::mem::take(&mut self.may_recycle)
     }
 
     fn check(&self, items: &[JournalItem]) -> Result<(), StoreError> {
@@ -289,8 +312,11 @@ impl<D: Disk> Journal<D> {
                 )),
                 _ => None,
             });
+        let other = |item: &&JournalItem| !matches!(item, JournalItem::Entry { .. });
         self.pending = Some(Pending {
+            sequence: self.sequence,
             entries: entries.collect(),
+            others: items.iter().filter(other).cloned().collect(),
             end: position + bytes.len() as u64,
         });
         self.sequence += 1;
@@ -364,6 +390,34 @@ impl<D: Disk> Shared<D> {
             _ => Spare::Absent,
         };
         made
+    }
+
+    /// See [`Reader::recycle`].
+    pub(super) fn recycle(&self) -> Result<u64, StoreError> {
+        let _alone = locked(&self.recycling);
+        let (gone, base) = {
+            let index = locked(&self.index);
+            let gone = index.first_segment()..index.first_needed();
+            let base = Base {
+                first_segment: gone.end,
+                as_of: index.synced,
+                newest: index.newest.clone(),
+            };
+            (gone, base)
+        };
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        base.write(&self.disk, self.incarnation)?;
+        locked(&self.index).forget_before(gone.end);
+        locked(&self.footers).retain(|(segment, _)| *segment >= gone.end);
+        for number in gone.clone() {
+            let name = segment_name(number);
+            self.disk.delete(&name).map_err(|error| {
+                StoreError::disk("cannot delete", self.disk.path(&name), &error)
+            })?;
+        }
+        Ok(gone.end - gone.start)
     }
 
     fn take_spare(&self) -> bool {

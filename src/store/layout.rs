@@ -6,10 +6,12 @@
 
 use bytes::Bytes;
 
-use crate::types::{ChannelName, EntryKind, Incarnation, JournalItem, LogEntry, Partition, Wall};
+use crate::types::{
+    ChannelName, Checkpoint, EntryKind, Incarnation, JournalItem, LogEntry, Partition, Wall,
+};
 
-/// The version that this program reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version that this program writes. It reads this and every earlier one.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The unit in which disks and file systems tear a write.
 pub(super) const PAGE: u64 = 4096;
@@ -21,6 +23,9 @@ pub(super) const MARK: usize = 8;
 pub(super) const ITEM_HEADER: usize = 16;
 /// Bytes of an entry between the channel name and its data.
 pub(super) const ENTRY_HEADER: usize = 40;
+
+/// Bytes of a checkpoint between the channel name and its state.
+const CHECKPOINT_HEADER: usize = 40;
 
 /// Bytes of a hard state after the channel name.
 const HARD_STATE: usize = 24;
@@ -47,6 +52,7 @@ pub(super) struct SegmentHeader {
 pub(super) enum BlockKind {
     Commit,
     Footer,
+    Base,
 }
 
 /// What stands at the start of a block.
@@ -164,6 +170,7 @@ impl BlockKind {
         match self {
             Self::Commit => b"wcom",
             Self::Footer => b"wfoo",
+            Self::Base => b"wbas",
         }
     }
 }
@@ -291,6 +298,20 @@ pub(super) fn put_item(block: &mut BlockWriter, item: &JournalItem) {
             fixed.extend_from_slice(&[entry.kind as u8, 0, 0, 0]);
             (3, &entry.data)
         }
+        JournalItem::Checkpoint { checkpoint, .. } => {
+            let Checkpoint {
+                index,
+                term,
+                next_offset,
+                time,
+                keep_from,
+                state,
+            } = checkpoint;
+            for number in [index, term, next_offset, &time.0, keep_from] {
+                fixed.extend_from_slice(&number.to_le_bytes());
+            }
+            (4, state)
+        }
     };
     let mut head = [0; ITEM_HEADER];
     head[0] = kind;
@@ -313,6 +334,7 @@ pub(super) fn item_payload_bytes(item: &JournalItem) -> u64 {
         JournalItem::Founding { record, .. } => record.len(),
         JournalItem::HardState { .. } => HARD_STATE,
         JournalItem::Entry { entry, .. } => ENTRY_HEADER + entry.data.len(),
+        JournalItem::Checkpoint { checkpoint, .. } => CHECKPOINT_HEADER + checkpoint.state.len(),
     };
     (ITEM_HEADER + item.partition().channel.as_str().len() + body) as u64
 }
@@ -356,9 +378,24 @@ pub(super) fn read_item(payload: &[u8]) -> Result<(JournalItem, usize), &'static
             partition,
             entry: read_entry(body)?,
         },
+        4 => JournalItem::Checkpoint {
+            partition,
+            checkpoint: read_checkpoint(body)?,
+        },
         _ => return Err("the item is of an unknown kind"),
     };
     Ok((item, bytes))
+}
+
+fn read_checkpoint(mut body: Fields<'_>) -> Result<Checkpoint, &'static str> {
+    Ok(Checkpoint {
+        index: body.u64()?,
+        term: body.u64()?,
+        next_offset: body.u64()?,
+        time: Wall(body.u64()?),
+        keep_from: body.u64()?,
+        state: Bytes::copy_from_slice(body.0),
+    })
 }
 
 fn read_entry(mut body: Fields<'_>) -> Result<LogEntry, &'static str> {

@@ -5,6 +5,7 @@
 //! never knows what an entry's data means, and decides nothing about elections or confirms.
 //! `FORMAT.md` draws the bytes.
 
+mod base;
 mod disk;
 mod error;
 mod folder;
@@ -13,6 +14,7 @@ mod index;
 mod journal;
 mod layout;
 mod reader;
+mod reading;
 mod real;
 mod recovery;
 mod segment;

@@ -72,10 +72,15 @@ impl<D: Disk> Reader<D> {
                 bytes: 0,
                 withdrawals: None,
             };
-            if self.run(&mut load)? {
-                return Ok(load.entries);
+            let first = locked(&self.shared.index).first_segment();
+            match self.run(&mut load) {
+                Ok(true) => return Ok(load.entries),
+                // Entries were withdrawn between two pieces: what was read may not fit together.
+                Ok(false) => {}
+                // Segments went while they were read.
+                Err(_) if locked(&self.shared.index).first_segment() > first => {}
+                Err(error) => return Err(error),
             }
-            // Entries were withdrawn between two pieces: what was read may not fit together.
         }
     }
 
@@ -87,6 +92,16 @@ impl<D: Disk> Reader<D> {
     /// `Disk`. The journal goes on without.
     pub fn prepare_spare(&self) -> Result<bool, StoreError> {
         self.shared.prepare_spare()
+    }
+
+    /// Lets go of the segments that hold nothing but entries that their partitions' checkpoints say
+    /// may go, from the oldest on; how many. What else stood in them is written to the base first.
+    /// Takes a few syncs, and holds up no writer.
+    ///
+    /// # Errors
+    /// `Disk`. The journal goes on with the segments; what is left over goes with the next start.
+    pub fn recycle(&self) -> Result<u64, StoreError> {
+        self.shared.recycle()
     }
 
     /// Carries `load` out; false if the log was shortened meanwhile.

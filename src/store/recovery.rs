@@ -1,12 +1,16 @@
 //! What happens to a journal when it is opened: read everything, tell a torn end from damage in
 //! the middle, cut the one, refuse the other.
 
+use std::ops::RangeInclusive;
+
 use crate::types::{Incarnation, JournalItem, Sabotage};
 
+use super::base::Base;
 use super::index::{Index, slot};
 use super::layout::{
     BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, life, position_in_block, read_item,
 };
+use super::reading::{Chain, Reading};
 use super::segment::{Tail, Window, segment_name};
 use super::{Disk, DiskFile, FORMAT_VERSION, StoreError};
 
@@ -23,86 +27,53 @@ pub(super) struct Recovered<F> {
     pub(super) previous_crc: u32,
 }
 
-/// How far a chain of commits has been followed.
-struct Chain {
-    sequence: u64,
-    previous_crc: u32,
-    position: u64,
-    /// Where the last commit begins, if it is of this segment.
-    last: Option<u64>,
-}
-
-impl Chain {
-    /// Before the first commit of all.
-    fn start() -> Self {
-        Self {
-            sequence: 1,
-            previous_crc: 0,
-            position: PAGE,
-            last: None,
-        }
-    }
-}
-
-/// Reads the segments 1 to `count` of the folder of `identity` and visits every item in order.
-/// Memory is bounded by the largest commit.
+/// Reads the segments of the folder of `identity`, after what those before them have left, and
+/// visits every item in order. Memory is bounded by the largest commit, and by what is newest of
+/// each partition.
 pub(super) fn recover<D: Disk>(
     disk: &D,
     incarnation: Incarnation,
     identity: u32,
-    count: u64,
+    segments: RangeInclusive<u64>,
+    base: Option<Base>,
     visit: Visit<'_>,
 ) -> Result<Recovered<D::File>, StoreError> {
-    let mut index = Index::new();
-    let mut chain = Chain::start();
-    let mut number = 1;
+    let (mut number, last_number) = segments.into_inner();
     let (mut file, mut header) = open_segment(disk, incarnation, identity, number)?;
-    check_chain(disk, &header, &chain, "begin with the first commit")?;
-    loop {
+    let mut reading = Reading::new(&header, base, visit);
+    check_chain(disk, &header, &reading.chain, "begin with the first commit")?;
+    reading.begin()?;
+    while number < last_number {
         let path = disk.path(&segment_name(number));
         let mut window = Window::new(&file, &path);
-        let file_bytes = window.file_bytes()?;
-        if file_bytes > u64::from(u32::MAX) {
-            return Err(StoreError::damaged(path, 0, "it is longer than 4 GiB"));
-        }
-        if number == count {
-            let stop = follow(
-                &mut window,
-                &header,
-                file_bytes,
-                None,
-                &mut chain,
-                &mut index,
-                visit,
-            )?;
-            let dirty = torn_pages(&mut window, &header, file_bytes, &chain, stop)?;
-            settle(&mut window, &file, &chain, &dirty)?;
-            break;
-        }
         let next = open_segment(disk, incarnation, identity, number + 1)?;
         let until = Some(next.1.first_sequence);
-        let stop = follow(
-            &mut window,
-            &header,
-            file_bytes,
-            until,
-            &mut chain,
-            &mut index,
-            visit,
-        )?;
-        if chain.sequence < next.1.first_sequence {
-            return Err(StoreError::damaged(path, chain.position, stop));
+        let stop = follow(&mut window, &header, until, &mut reading)?;
+        if reading.chain.sequence < next.1.first_sequence {
+            return Err(StoreError::damaged(path, reading.chain.position, stop));
         }
-        check_chain(disk, &next.1, &chain, "continue the segment before it")?;
-        index.seal(chain.position);
-        chain.position = PAGE;
-        chain.last = None;
+        let continues = "continue the segment before it";
+        check_chain(disk, &next.1, &reading.chain, continues)?;
+        reading.seal();
         number += 1;
         (file, header) = next;
     }
+    let path = disk.path(&segment_name(number));
+    let mut window = Window::new(&file, &path);
+    let stop = follow(&mut window, &header, None, &mut reading)?;
+    if let Some(known) = reading.lacks() {
+        let reason = format!("commit {known} was synced, and is not there ({stop})");
+        return Err(StoreError::damaged(path, reading.chain.position, reason));
+    }
+    let dirty = torn_pages(&mut window, &header, &reading.chain, stop)?;
+    settle(&mut window, &file, &reading.chain, &dirty)?;
     // A rename may be visible and not yet durable.
     disk.sync_dir()
         .map_err(|error| StoreError::disk("cannot sync", disk.path(""), &error))?;
+    let Reading {
+        mut index, chain, ..
+    } = reading;
+    index.synced = chain.sequence - 1;
     Ok(Recovered {
         index,
         tail: Tail {
@@ -151,7 +122,7 @@ fn open_segment<D: Disk>(
     let mut window = Window::exact(&file, &path);
     let header = SegmentHeader::decode(window.read(0, HEADER)?)
         .map_err(|reason| StoreError::damaged(path.clone(), 0, reason))?;
-    if header.version != FORMAT_VERSION {
+    if !(1..=FORMAT_VERSION).contains(&header.version) {
         return Err(StoreError::FormatVersion {
             file: path,
             found: header.version,
@@ -186,32 +157,39 @@ fn check_chain<D: Disk>(
     Err(StoreError::damaged(path, 0, reason))
 }
 
-/// Follows the commits of a segment from `chain` on, up to the sequence `until`, and says why it
-/// stopped.
+/// Follows the commits of a segment from where `reading` is, up to the sequence `until`, and says
+/// why it stopped.
 fn follow<F: DiskFile>(
     window: &mut Window<'_, F>,
     header: &SegmentHeader,
-    file_bytes: u64,
     until: Option<u64>,
-    chain: &mut Chain,
-    index: &mut Index,
-    visit: Visit<'_>,
+    reading: &mut Reading<'_>,
 ) -> Result<&'static str, StoreError> {
-    while until.is_none_or(|until| chain.sequence < until) {
-        let position = chain.position;
+    let file_bytes = window.file_bytes()?;
+    if file_bytes > u64::from(u32::MAX) {
+        let reason = "it is longer than 4 GiB";
+        return Err(StoreError::damaged(window.path.to_owned(), 0, reason));
+    }
+    reading.pass_base()?;
+    while until.is_none_or(|until| reading.chain.sequence < until) {
+        let position = reading.chain.position;
         let block = window.block(position, BlockKind::Commit, header.life, file_bytes)?;
         let (commit, payload) = match block {
             Ok(block) => block,
             Err(reason) => return Ok(reason),
         };
+        let chain = &reading.chain;
         if commit.sequence != chain.sequence || commit.previous_crc != chain.previous_crc {
             return Ok("a commit that does not follow the one before it");
         }
-        take_items(window.path, position, &payload, index, visit)?;
-        chain.sequence += 1;
-        chain.previous_crc = commit.crc;
-        chain.last = Some(position);
-        chain.position += commit.block_bytes();
+        take_items(window.path, position, &payload, reading)?;
+        reading.chain = Chain {
+            sequence: commit.sequence + 1,
+            previous_crc: commit.crc,
+            position: position + commit.block_bytes(),
+            last: Some(position),
+        };
+        reading.pass_base()?;
     }
     Ok("more commits than there should be")
 }
@@ -221,8 +199,7 @@ fn take_items(
     path: &str,
     position: u64,
     payload: &[u8],
-    index: &mut Index,
-    visit: Visit<'_>,
+    reading: &mut Reading<'_>,
 ) -> Result<(), StoreError> {
     let mut offset = 0;
     while offset < payload.len() {
@@ -231,20 +208,19 @@ fn take_items(
             .map_err(|reason| StoreError::damaged(path.to_owned(), stands, reason))?;
         offset += bytes;
         if let JournalItem::Entry { partition, entry } = &item {
-            if let Some(end) = index.end_index(partition).filter(|end| entry.index > *end) {
+            let end = reading.index.end_index(partition);
+            if let Some(end) = end.filter(|end| entry.index > *end) {
                 let reason = format!(
                     "entry {} of {partition} does not follow: the log ends before {end}",
                     entry.index
                 );
                 return Err(StoreError::damaged(path.to_owned(), stands, reason));
             }
-            index.push(partition, entry.index, slot(entry, stands));
+            reading
+                .index
+                .push(partition, entry.index, slot(entry, stands));
         }
-        visit(item).map_err(|reason| StoreError::Rejected {
-            file: path.to_owned(),
-            position,
-            reason,
-        })?;
+        reading.take(item, path, position)?;
     }
     Ok(())
 }
@@ -255,10 +231,10 @@ fn take_items(
 fn torn_pages<F: DiskFile>(
     window: &mut Window<'_, F>,
     header: &SegmentHeader,
-    file_bytes: u64,
     chain: &Chain,
     stop: &str,
 ) -> Result<Vec<u64>, StoreError> {
+    let file_bytes = window.file_bytes()?;
     let mut dirty = Vec::new();
     let mut position = chain.position;
     while position < file_bytes {

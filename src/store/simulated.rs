@@ -162,6 +162,11 @@ impl SimDisk {
         self.state().power = Some(changes);
     }
 
+    /// Takes back what [`SimDisk::cut_power_after`] announced, if it did not come to it.
+    pub fn keep_power(&self) {
+        self.state().power = None;
+    }
+
     /// How many changes (creations, renames, deletions, writes, syncs) the disk was asked for.
     pub fn changes(&self) -> u64 {
         self.state().changes

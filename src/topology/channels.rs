@@ -145,13 +145,6 @@ fn check_keep(draft: &Draft, problems: &mut Problems) {
                 "a record that is not kept at all is a signal",
                 "raise it above zero, or leave it out to keep everything",
             );
-        } else {
-            problems.warning(
-                &keep.span,
-                format!("`keep` of {} gives no disk space back yet", label(channel)),
-                "records are let go of; what they took on disk is not used again in this version",
-                "watch the disk with `weft status`; publishes are refused below `disk_free_min`",
-            );
         }
     }
 }

@@ -68,6 +68,33 @@ pub enum JournalItem {
         /// The entry.
         entry: LogEntry,
     },
+    /// What a partition's log has led to. With the newest one and the entries after it everything
+    /// can be restored, so earlier entries may go, as far as it says.
+    Checkpoint {
+        /// Whose log it belongs to.
+        partition: Partition,
+        /// The checkpoint.
+        checkpoint: Checkpoint,
+    },
+}
+
+/// A partition's state after the committed entry `index`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Raft's index of the last entry that led to it.
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// The offset after that entry.
+    pub next_offset: Offset,
+    /// The time of that entry.
+    pub time: Wall,
+    /// The first entry that must stay: those before hold no record that is retained, and every
+    /// replica has synced them. So has every replica this one, which is kept for its term: what a
+    /// lagging replica is sent first follows it.
+    pub keep_from: u64,
+    /// The encoded state (`channel`).
+    pub state: Bytes,
 }
 
 impl JournalItem {
@@ -76,7 +103,8 @@ impl JournalItem {
         match self {
             Self::Founding { partition, .. }
             | Self::HardState { partition, .. }
-            | Self::Entry { partition, .. } => partition,
+            | Self::Entry { partition, .. }
+            | Self::Checkpoint { partition, .. } => partition,
         }
     }
 }

@@ -50,11 +50,15 @@ pub enum Sabotage {
     ForgottenTrim,
     /// A reader is not told that records are gone that it had not come to.
     SilentTrim,
+    /// Entries may go that a replica lacks.
+    GreedyCheckpoint,
+    /// A checkpoint lacks what producers sent before.
+    HollowCheckpoint,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::ConfirmBeforeSync,
         Self::PromiseBeforeSync,
         Self::ForgottenVote,
@@ -76,6 +80,8 @@ impl Sabotage {
         Self::UncountedTrim,
         Self::ForgottenTrim,
         Self::SilentTrim,
+        Self::GreedyCheckpoint,
+        Self::HollowCheckpoint,
     ];
 
     /// Its name on the command line.
@@ -102,6 +108,8 @@ impl Sabotage {
             Self::UncountedTrim => "uncounted-trim",
             Self::ForgottenTrim => "forgotten-trim",
             Self::SilentTrim => "silent-trim",
+            Self::GreedyCheckpoint => "greedy-checkpoint",
+            Self::HollowCheckpoint => "hollow-checkpoint",
         }
     }
 

@@ -95,12 +95,12 @@ fn check_tells_every_problem_with_its_file_and_line() {
 fn check_passes_a_file_with_warnings() {
     let folder = folder();
     let quickstart = fs::read_to_string(shipped("quickstart.toml")).expect("shipped");
-    let warned = quickstart.replacen("partitions = 4", "keep = { age = '7d' }", 1);
+    let warned = quickstart.replacen("sessions_max = 1000 ", "sessions_max = 900000 ", 1);
     fs::write(folder.path().join("warned.toml"), warned).expect("written");
     let output = weft(folder.path(), &["check", "warned.toml"]);
     assert_eq!(code(&output), 0);
     assert!(text(&output.stdout).contains("0 errors, 1 warning;"));
-    assert!(text(&output.stderr).contains("gives no disk space back yet"));
+    assert!(text(&output.stderr).contains("the limits let one node hold"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod security;
 mod simulation;
 mod skips;
 mod sockets;
+mod space;
 mod storage;
 mod support;
 mod tidy;

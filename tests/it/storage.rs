@@ -2,6 +2,7 @@
 //! `Disk`, on this machine's disk and on the simulated one.
 
 mod damage;
+mod recycling;
 
 use std::io;
 
@@ -395,7 +396,7 @@ fn another_format_is_named() {
         buffer
     };
     let mut header = read(FIRST, 64);
-    header[8] = 2;
+    header[8] = 3;
     let crc = crc32fast::hash(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
     disk.open(FIRST)
@@ -407,8 +408,8 @@ fn another_format_is_named() {
         matches!(
             error,
             StoreError::FormatVersion {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),
@@ -416,7 +417,7 @@ fn another_format_is_named() {
     );
     let text = String::from_utf8(read("identity", 4096)).expect("text");
     let (body, _) = text.split_once("check").expect("a check");
-    let body = body.replace("format 1", "format 7");
+    let body = body.replace("format 2", "format 7");
     let text = format!("{body}check {:08x}\n", crc32fast::hash(body.as_bytes()));
     let file = disk.create("identity").expect("a file");
     file.write_at(text.as_bytes(), 0).expect("a write");
@@ -426,7 +427,7 @@ fn another_format_is_named() {
             error,
             StoreError::FormatVersion {
                 found: 7,
-                known: 1,
+                known: 2,
                 ..
             }
         ),

@@ -2,6 +2,8 @@
 //! them: one payload per (term, index), log matching, dense offsets, terms and votes that never go
 //! back, commits that are never withdrawn, and a disk that gives back what was synced.
 
+mod recovered;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -9,7 +11,9 @@ use bytes::Bytes;
 
 use super::{Verdict, broken};
 use crate::sim::machine::MachineId;
-use crate::types::{Command, EntryKind, JournalItem, LogEntry, Offset, Partition, Record};
+use crate::types::{
+    Checkpoint, Command, EntryKind, JournalItem, LogEntry, Offset, Partition, Record,
+};
 use crate::wire::RawRecords;
 use crate::wire::entry::{EntryContent, EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
@@ -31,6 +35,8 @@ pub(in crate::sim) struct ReplicaLog {
     pub(in crate::sim) term: u64,
     pub(in crate::sim) vote: u64,
     pub(in crate::sim) commit: u64,
+    /// The newest checkpoint's index and first entry to keep.
+    checkpoint: Option<(u64, u64)>,
     /// Entry `i + 1` at position `i`.
     pub(in crate::sim) entries: Vec<Rc<Fact>>,
 }
@@ -71,6 +77,7 @@ const EMPTY: &ReplicaLog = &ReplicaLog {
     term: 0,
     vote: 0,
     commit: 0,
+    checkpoint: None,
     entries: Vec::new(),
 };
 
@@ -159,47 +166,8 @@ impl Logs {
             durable.founding.clone_from(&written.founding);
             (durable.term, durable.vote) = (written.term, written.vote);
             durable.commit = written.commit;
+            durable.checkpoint = written.checkpoint;
         }
-    }
-
-    /// The machine starts again and its journal gives back `items`. They must be what was synced,
-    /// or that and the one commit that was not yet (`kept` says it must be there).
-    pub(in crate::sim) fn recovered(
-        &mut self,
-        machine: MachineId,
-        items: &[JournalItem],
-        kept: bool,
-    ) -> Verdict {
-        const ORACLE: &str = "a disk gives back what was synced";
-        let mut logs: BTreeMap<Partition, ReplicaLog> = BTreeMap::new();
-        for item in items {
-            let partition = item.partition().clone();
-            let log = logs.entry(partition).or_default();
-            self.apply(machine, log, item)?;
-        }
-        let disk = self.disks.entry(machine).or_default();
-        if logs != disk.written && (kept || logs != disk.durable) {
-            let differs = logs
-                .keys()
-                .chain(disk.durable.keys())
-                .find(|partition| logs.get(*partition) != disk.durable.get(*partition))
-                .cloned();
-            return broken(
-                ORACLE,
-                differs.as_ref(),
-                format!(
-                    "the journal of machine {machine} came back with {}, synced was {}",
-                    describe(differs.as_ref().and_then(|p| logs.get(p))),
-                    describe(differs.as_ref().and_then(|p| disk.durable.get(p))),
-                ),
-            );
-        }
-        *disk = Disk {
-            written: logs.clone(),
-            durable: logs,
-            unsynced: Vec::new(),
-        };
-        Ok(())
     }
 
     /// The machine's log as written.
@@ -330,6 +298,10 @@ impl Logs {
             JournalItem::Entry { partition, entry } => {
                 self.apply_entry(machine, log, partition, entry)
             }
+            JournalItem::Checkpoint {
+                partition,
+                checkpoint,
+            } => self.apply_checkpoint(machine, log, partition, checkpoint),
         }
     }
 
@@ -351,6 +323,50 @@ impl Logs {
             return broken(ORACLE, Some(partition), says);
         }
         log.founding = Some(record.clone());
+        Ok(())
+    }
+
+    fn apply_checkpoint(
+        &mut self,
+        machine: MachineId,
+        log: &mut ReplicaLog,
+        partition: &Partition,
+        checkpoint: &Checkpoint,
+    ) -> Verdict {
+        const ORACLE: &str = "a checkpoint is of what is committed, and lets go of what all have";
+        let (index, keep_from) = (checkpoint.index, checkpoint.keep_from);
+        let wrong = |what: String| {
+            let says = format!("machine {machine} wrote that of entry {index}: {what}");
+            broken(ORACLE, Some(partition), says)
+        };
+        let Some(fact) = log.fact(index).filter(|_| index <= log.commit) else {
+            return wrong(format!("{} of {} are committed", log.commit, log.last()));
+        };
+        let entry = &fact.entry;
+        let next = entry.first_offset + u64::from(entry.count);
+        if (entry.term, next) != (checkpoint.term, checkpoint.next_offset) {
+            return wrong(format!(
+                "it is of term {}, before offset {next}",
+                entry.term
+            ));
+        }
+        if keep_from == 0 || keep_from > index {
+            return wrong(format!("it keeps entries from {keep_from}"));
+        }
+        // The first that stays is known to all where any goes.
+        let last_gone = if keep_from > 1 { keep_from } else { 0 };
+        let term = log.term_at(last_gone);
+        let held = |disk: &Disk| {
+            let other = disk.durable.get(partition);
+            other.is_none_or(|other| other.founding.is_none() || other.term_at(last_gone) == term)
+        };
+        let lacking = self.disks.iter().find(|(_, disk)| !held(disk));
+        if let Some((other, _)) = lacking.filter(|_| last_gone > 0) {
+            return wrong(format!(
+                "machine {other} lacks entry {last_gone}, which may go"
+            ));
+        }
+        log.checkpoint = Some((index, keep_from));
         Ok(())
     }
 
@@ -529,17 +545,4 @@ fn payload(entry: &LogEntry) -> String {
         entry.data.len(),
         crc32fast::hash(&entry.data)
     )
-}
-
-fn describe(log: Option<&ReplicaLog>) -> String {
-    log.map_or("nothing".to_owned(), |log| {
-        format!(
-            "(term {}, vote {:x}, commit {}, last index {} of term {})",
-            log.term,
-            log.vote,
-            log.commit,
-            log.last(),
-            log.term_at(log.last())
-        )
-    })
 }

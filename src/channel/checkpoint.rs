@@ -1,0 +1,136 @@
+//! The state of a stream as bytes, for the journal: what is in the log up to an entry, without that
+//! part of the log.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::extent::Extent;
+use super::stream::{Stored, Stream, Window};
+use crate::types::{Limits, Sabotage, Wall};
+
+/// What is written, by field name, so that a later version may add some.
+#[derive(Serialize, Deserialize)]
+struct State {
+    extent: Extent,
+    time: Wall,
+    replicated: u64,
+    /// Numbered batches so far.
+    heard: u64,
+    producers: Vec<ProducerState>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProducerState {
+    producer: Bytes,
+    floor: Option<u64>,
+    heard: u64,
+    /// Sequence, offset and digest.
+    stored: Vec<(u64, u64, Bytes)>,
+}
+
+impl Stream {
+    /// Everything that committed entries have led to; what is only proposed is no part of it.
+    pub fn encode(&self) -> Bytes {
+        let producer = |(producer, window): (&Bytes, &Window)| ProducerState {
+            producer: producer.clone(),
+            floor: window.floor,
+            heard: window.heard,
+            stored: window
+                .stored
+                .iter()
+                .map(|(sequence, stored)| (*sequence, stored.offset, stored.digest.clone()))
+                .collect(),
+        };
+        let state = State {
+            extent: self.extent.clone(),
+            time: self.last_time,
+            replicated: self.replicated,
+            heard: self.clock,
+            producers: match Sabotage::HollowCheckpoint.is_on() {
+                true => Vec::new(),
+                false => self.windows.iter().map(producer).collect(),
+            },
+        };
+        // Encoding a struct of integers, byte strings and lists into memory has no way to fail.
+        let bytes = rmp_serde::to_vec_named(&state).expect("a state always encodes");
+        bytes.into()
+    }
+
+    /// The stream that [`Stream::encode`] wrote, or what is wrong with the bytes.
+    pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, String> {
+        let state: State = rmp_serde::from_slice(bytes).map_err(|error| error.to_string())?;
+        let mut stream = Self::new(limits);
+        stream.extent = state.extent;
+        stream.last_time = state.time;
+        stream.replicated = state.replicated;
+        stream.clock = state.heard;
+        for known in state.producers {
+            let stored = known.stored.into_iter();
+            let window = Window {
+                stored: stored
+                    .map(|(sequence, offset, digest)| (sequence, Stored { offset, digest }))
+                    .collect::<BTreeMap<_, _>>(),
+                floor: known.floor,
+                heard: known.heard,
+            };
+            stream.by_age.insert(known.heard, known.producer.clone());
+            stream.windows.insert(known.producer, window);
+        }
+        Ok(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Stamp;
+    use crate::types::{Command, TrimCause};
+
+    #[test]
+    fn a_stream_goes_on_as_it_was() {
+        let limits = Limits {
+            producer_window: 3,
+            producers_max: 3,
+            ..Limits::default()
+        };
+        let mut stream = Stream::new(&limits);
+        for n in 0..20_u64 {
+            let stamp = Stamp {
+                producer: Bytes::from(format!("生产者 {}", n % 4)),
+                sequence: n,
+                digest: Bytes::from(n.to_le_bytes().to_vec()),
+            };
+            let batches = [(2, Some(stamp)), (1, None)];
+            stream
+                .apply((n + 1, 3 * n), Wall(n), 100, batches)
+                .expect("continues");
+        }
+        let trim = Command::Trim {
+            first: 17,
+            cause: TrimCause::Age,
+        };
+        for command in [trim, Command::Replicated { index: 4 }] {
+            stream.apply_command(&command, Wall(50));
+        }
+        let mut again = Stream::decode(&stream.encode(), &limits).expect("decodes");
+        assert_eq!(again, stream);
+        assert_eq!((again.dispensable(20), again.first_offset()), (4, 17));
+        for stream in [&mut stream, &mut again] {
+            let stamp = Stamp {
+                producer: Bytes::from_static(b"another"),
+                sequence: 1,
+                digest: Bytes::new(),
+            };
+            stream
+                .apply((23, 60), Wall(60), 9, [(1, Some(stamp))])
+                .expect("continues");
+        }
+        assert_eq!(again, stream);
+        let bytes = stream.encode();
+        for end in 0..bytes.len() {
+            assert!(Stream::decode(&bytes[..end], &limits).is_err());
+        }
+    }
+}

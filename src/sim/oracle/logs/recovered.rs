@@ -1,0 +1,170 @@
+//! What a journal gives back at a start, held against what was written to it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::{Disk, Fact, Logs, ReplicaLog};
+use crate::sim::machine::MachineId;
+use crate::sim::oracle::{Verdict, broken};
+use crate::types::{Checkpoint, JournalItem, LogEntry, Partition};
+
+const ORACLE: &str = "a disk gives back what was synced";
+
+/// The logs that a journal's items make.
+#[derive(Default)]
+struct Rebuilt {
+    logs: BTreeMap<Partition, ReplicaLog>,
+    /// The first entry given of each.
+    firsts: BTreeMap<Partition, u64>,
+}
+
+impl Logs {
+    /// The machine starts again and its journal gives back `items`. They must be what was synced,
+    /// or that and the one commit that was not yet (`kept` says it must be there).
+    pub(in crate::sim) fn recovered(
+        &mut self,
+        machine: MachineId,
+        items: &[JournalItem],
+        kept: bool,
+    ) -> Verdict {
+        let mut rebuilt = Rebuilt::default();
+        for item in items {
+            let partition = item.partition().clone();
+            let mut log = rebuilt.logs.remove(&partition).unwrap_or_default();
+            let passed_over = match item {
+                JournalItem::Checkpoint { checkpoint, .. } if log.entries.is_empty() => {
+                    self.begin(machine, &partition, &mut log, checkpoint);
+                    true
+                }
+                JournalItem::Entry { entry, .. } => {
+                    let first = rebuilt.firsts.entry(partition.clone());
+                    let first = first.or_insert(entry.index);
+                    *first = entry.index.min(*first);
+                    self.is_covered(machine, &partition, &mut log, entry)?
+                }
+                _ => false,
+            };
+            if !passed_over {
+                self.apply(machine, &mut log, item)?;
+            }
+            rebuilt.logs.insert(partition, log);
+        }
+        rebuilt.check_firsts(machine)?;
+        self.compare(machine, rebuilt.logs, kept)
+    }
+
+    /// A log begins with a checkpoint. What that is made of may be gone from this disk; it is what
+    /// was written here once.
+    fn begin(
+        &self,
+        machine: MachineId,
+        partition: &Partition,
+        log: &mut ReplicaLog,
+        checkpoint: &Checkpoint,
+    ) {
+        let before = self.written(machine, partition);
+        let made_of = before.entries.get(..checkpoint.index as usize);
+        log.entries = made_of.unwrap_or_default().to_vec();
+        log.checkpoint = Some((checkpoint.index, checkpoint.keep_from));
+    }
+
+    /// Whether the entry adds nothing: the checkpoint that the log begins with is made of it, or it
+    /// followed one that was withdrawn.
+    fn is_covered(
+        &self,
+        machine: MachineId,
+        partition: &Partition,
+        log: &mut ReplicaLog,
+        entry: &LogEntry,
+    ) -> Verdict<bool> {
+        let Some((index, _)) = log.checkpoint.filter(|_| log.term == 0) else {
+            return Ok(false);
+        };
+        let facts = self.facts.get(partition);
+        let known = facts.and_then(|facts| facts.get(&(entry.term, entry.index)));
+        let Some(known) = known.filter(|fact| fact.entry == *entry) else {
+            let says = format!("machine {machine} gave another entry {}", entry.index);
+            return broken(ORACLE, Some(partition), says);
+        };
+        if entry.index > index {
+            return Ok(!log.is_followed_by(known));
+        }
+        // What stood after it then was withdrawn.
+        log.entries.truncate(index as usize);
+        Ok(true)
+    }
+
+    fn compare(
+        &mut self,
+        machine: MachineId,
+        logs: BTreeMap<Partition, ReplicaLog>,
+        kept: bool,
+    ) -> Verdict {
+        let disk = self.disks.entry(machine).or_default();
+        if logs != disk.written && (kept || logs != disk.durable) {
+            let differs = logs
+                .keys()
+                .chain(disk.durable.keys())
+                .find(|partition| logs.get(*partition) != disk.durable.get(*partition))
+                .cloned();
+            return broken(
+                ORACLE,
+                differs.as_ref(),
+                format!(
+                    "the journal of machine {machine} came back with {}, synced was {}",
+                    describe(differs.as_ref().and_then(|p| logs.get(p))),
+                    describe(differs.as_ref().and_then(|p| disk.durable.get(p))),
+                ),
+            );
+        }
+        *disk = Disk {
+            written: logs.clone(),
+            durable: logs,
+            unsynced: Vec::new(),
+        };
+        Ok(())
+    }
+}
+
+impl Rebuilt {
+    /// What a checkpoint keeps must be there.
+    fn check_firsts(&self, machine: MachineId) -> Verdict {
+        for (partition, log) in &self.logs {
+            let Some((index, keep_from)) = log.checkpoint else {
+                continue;
+            };
+            let first = self.firsts.get(partition);
+            if first.is_none_or(|first| *first > keep_from) {
+                let says = format!(
+                    "machine {machine} has no entry {keep_from} of {index}, which was to stay"
+                );
+                return broken(ORACLE, Some(partition), says);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReplicaLog {
+    /// Whether the entry could follow what is there.
+    fn is_followed_by(&self, fact: &Fact) -> bool {
+        let before = fact.entry.index - 1;
+        let end = |before: &Rc<Fact>| before.entry.first_offset + u64::from(before.entry.count);
+        self.fact(before).is_some_and(|last| {
+            last.entry.term == fact.before && end(last) == fact.entry.first_offset
+        })
+    }
+}
+
+fn describe(log: Option<&ReplicaLog>) -> String {
+    log.map_or("nothing".to_owned(), |log| {
+        format!(
+            "(term {}, vote {:x}, commit {}, last index {} of term {})",
+            log.term,
+            log.vote,
+            log.commit,
+            log.last(),
+            log.term_at(log.last())
+        )
+    })
+}

@@ -1,0 +1,114 @@
+//! The space of what is let go of: real nodes on real disks give it back, and lose nothing with it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use weft::client::{Address, Client, ConnectOptions, Item, Level, PublisherOptions, Start, Wanted};
+use weft::types::Record;
+
+use crate::fabric::{NAMES, healthy};
+use crate::support::{Fabric, wait_for, wait_until, weft};
+
+/// Bytes of a record, and how many are published: many times what the channel keeps.
+const BODY: usize = 100_000;
+const RECORDS: usize = 500;
+
+/// What each node says of its disk and of `audit`: (journal bytes, first offset, next offset).
+fn looks(fabric: &Fabric) -> Vec<(u64, u64, u64)> {
+    let mut command = weft();
+    command
+        .args(["status", "--json", "--topology"])
+        .arg(&fabric.file);
+    let output = command.output().expect("weft runs");
+    let health: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    let nodes = health["nodes"].as_array().expect("nodes");
+    let look = |node: &Value| {
+        let view = &node["view"];
+        let partitions = view["partitions"].as_array()?;
+        let audit = partitions.iter().find(|own| own["channel"] == "audit")?;
+        Some((
+            view["disk"]["journal_bytes"].as_u64()?,
+            audit["first_offset"].as_u64()?,
+            audit["next_offset"].as_u64()?,
+        ))
+    };
+    nodes.iter().filter_map(look).collect()
+}
+
+fn client(fabric: &Fabric) -> Client {
+    let addresses = NAMES.map(|name| Address::open(fabric.endpoint(name)));
+    Client::connect(ConnectOptions::new(addresses.to_vec())).expect("connected")
+}
+
+fn publish(fabric: &Fabric, count: usize) {
+    let client = client(fabric);
+    let options = PublisherOptions {
+        level: Level::Quorum,
+        ..PublisherOptions::default()
+    };
+    let (publisher, outcomes) = client.publisher(options).expect("a publisher");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..count {
+                let record = Record {
+                    subject: "audit.big".to_owned(),
+                    body: Bytes::from(vec![number as u8; BODY]),
+                    ..Record::default()
+                };
+                publisher.send(&record).expect("taken");
+            }
+        });
+        assert_eq!(outcomes.filter(Result::is_ok).count(), count);
+    });
+}
+
+#[test]
+fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
+    let fabric = Fabric::new(&NAMES);
+    let text = fabric.text();
+    let audit = "[channel.audit]\n";
+    let text = text.replace(audit, &format!("{audit}keep = {{ size = \"2 MiB\" }}\n"));
+    fabric.rewrite(&text.replace("segment_bytes = \"24 MiB\"", "segment_bytes = \"6 MiB\""));
+    let mut nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    publish(&fabric, RECORDS);
+    let written = (BODY * RECORDS) as u64;
+    let is_small =
+        |(bytes, _, next): &(u64, u64, u64)| *bytes < written / 2 && *next == RECORDS as u64;
+    wait_until("every node has its space back", || {
+        let looks = looks(&fabric);
+        looks.len() == 3 && looks.iter().all(is_small)
+    });
+    for node in &mut nodes {
+        node.kill();
+    }
+    let nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    // All agree on what is left, which is what was there, and goes on from there.
+    let first = wait_for("all nodes to agree", || {
+        let looks = looks(&fabric);
+        let next = RECORDS as u64;
+        let agreed = looks.len() == 3
+            && looks
+                .iter()
+                .all(|look| (look.1, look.2) == (looks[0].1, next));
+        (agreed && looks[0].1 > next / 2).then(|| looks[0].1)
+    });
+    publish(&fabric, 1);
+    let client = client(&fabric);
+    let wanted = Wanted::new("audit.#", Start::Start);
+    let mut subscription = client.subscribe(wanted).expect("subscribed");
+    for offset in first..=RECORDS as u64 {
+        match subscription.next_within(Duration::from_secs(60)) {
+            Ok(Item::Record(delivered)) => {
+                let id = delivered.id.expect("a stored record");
+                assert_eq!(id.offset, offset);
+                let number = offset as usize % RECORDS;
+                assert_eq!(delivered.record.body[0], number as u8);
+            }
+            other => panic!("at {offset}: {other:?}"),
+        }
+    }
+    drop(nodes);
+}
