@@ -218,7 +218,9 @@ impl Node {
         for slot in self.slots.values_mut() {
             let Slot::Member(member) = slot else { continue };
             let next = member.stream.next_offset();
-            let leads = member.replica.is_serving();
+            // What waits for a slow disk of its own is there, and not yet to be seen.
+            let sees_all = member.replica.applied() == member.replica.commit();
+            let leads = member.replica.is_serving() && sees_all;
             let waited = |held: &mut HeldFetch| {
                 held.ticks = held.ticks.saturating_sub(1);
                 held.until <= now && held.ticks == 0
@@ -232,7 +234,7 @@ impl Node {
                         not_served(request, Code::BadPosition, message)
                     }
                     true => {
-                        let message = format!("{} no longer leads it", self.name);
+                        let message = format!("{} does not know yet where it ends", self.name);
                         not_served(request, Code::NoLeader, message)
                     }
                 };

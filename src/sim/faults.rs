@@ -22,7 +22,7 @@ enum Kind {
     Kill,
     PowerCut,
     PowerCutInStep,
-    PowerCutInCommit(Doom),
+    InCommit(Doom),
     PowerCutInRecycling,
     PowerCutInStart,
     PowerCutOfSeveral,
@@ -37,18 +37,22 @@ enum Kind {
     FullPipes,
     CutShort,
     SlowDisk,
+    FullDisk,
     WallJump,
     Drift,
     ClientCut,
     Noise,
 }
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 26] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCutInStep,
-    Kind::PowerCutInCommit(Doom::InWrite),
-    Kind::PowerCutInCommit(Doom::BeforeSync),
+    Kind::InCommit(Doom::InWrite),
+    Kind::InCommit(Doom::BeforeSync),
+    Kind::InCommit(Doom::WriteFails),
+    Kind::InCommit(Doom::SyncFails),
+    Kind::FullDisk,
     Kind::PowerCutInRecycling,
     Kind::PowerCutInStart,
     Kind::PowerCutOfSeveral,
@@ -75,6 +79,7 @@ enum Lasting {
     Cuts(BTreeSet<Cut>),
     Weather(Vec<Road>),
     SlowDisk(MachineId),
+    FullDisk(MachineId),
     FullPipes,
     CutShort,
 }
@@ -198,7 +203,7 @@ impl World {
             }
             // It has its own occasion, too rare to wait for at a given time.
             Kind::PowerCutInRecycling => Ok(()),
-            Kind::PowerCutInCommit(doom) => {
+            Kind::InCommit(doom) => {
                 if let Some(running) = &mut self.machines[victim].running {
                     running.doomed = Some(doom);
                 }
@@ -270,6 +275,7 @@ impl World {
             }
             Kind::SignalWeather => ("signals drop", Lasting::Weather(vec![Road::Signal])),
             Kind::SlowDisk => ("slow disk", Lasting::SlowDisk(victim)),
+            Kind::FullDisk => ("full disk", Lasting::FullDisk(victim)),
             Kind::FullPipes => ("clients read slowly", Lasting::FullPipes),
             _ => ("frames are cut short", Lasting::CutShort),
         };
@@ -296,6 +302,7 @@ impl World {
                 let slow = self.faults.dice.between(50_000, 4_000_000);
                 self.machines[*machine].sync_us = (slow / 2, slow);
             }
+            Lasting::FullDisk(machine) => self.machines[*machine].full = true,
             Lasting::FullPipes | Lasting::CutShort => {}
         }
         self.report.fired(name);
@@ -322,6 +329,7 @@ impl World {
                 }
             }
             Lasting::SlowDisk(machine) => self.machines[machine].sync_us = SYNC_US,
+            Lasting::FullDisk(machine) => self.machines[machine].full = false,
             Lasting::FullPipes | Lasting::CutShort => {}
         }
     }

@@ -51,6 +51,8 @@ pub(super) enum Event {
     Write { machine: MachineId, life: u64 },
     /// A machine's journal syncs what it wrote.
     Sync { machine: MachineId, life: u64 },
+    /// A machine whose journal failed is stopped.
+    GivenUp { machine: MachineId, life: u64 },
     /// A machine's journal reads.
     Load {
         machine: MachineId,

@@ -30,15 +30,21 @@ pub(super) struct Machine {
     pub(super) fails_to_start: bool,
     /// The next start need not lose what was written: the power stayed on.
     pub(super) kept: bool,
+    /// Whether its disk says that it has no room left.
+    pub(super) full: bool,
 }
 
-/// Where in a commit the power goes.
+/// Where in a commit the power goes, or what of it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Doom {
     /// In the middle of its write.
     InWrite,
     /// Between the write and its sync.
     BeforeSync,
+    /// Nowhere: its write fails.
+    WriteFails,
+    /// Nowhere: its sync fails.
+    SyncFails,
 }
 
 /// What lives as long as the process does.
@@ -87,6 +93,7 @@ impl Machine {
             sync_us: SYNC_US,
             fails_to_start: false,
             kept: true,
+            full: false,
         }
     }
 
@@ -170,13 +177,17 @@ impl Machine {
 
 impl Running {
     /// Writes the commit under way.
-    pub(super) fn write(&mut self) -> Result<(), String> {
+    pub(super) fn write(&mut self) -> Result<(), (u64, String)> {
         let Some(commit) = self.commit.as_mut() else {
             return Ok(());
         };
         commit.written = true;
         let written = self.journal.write(&commit.items);
-        written.map_err(|error| error.to_string())
+        let sequence = commit.sequence;
+        written.map_err(|error| {
+            self.commit = None;
+            (sequence, error.to_string())
+        })
     }
 
     /// Syncs the commit under way; its sequence.

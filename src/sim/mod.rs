@@ -8,6 +8,7 @@
 mod client;
 mod clock;
 mod dice;
+mod disks;
 mod faults;
 mod heap;
 mod machine;

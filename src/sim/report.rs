@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 33] = [
+pub(super) const FAULTS: [&str; 36] = [
     "bad weather",
     "calendar set back",
     "calendar set forward",
@@ -19,6 +19,7 @@ pub(super) const FAULTS: [&str; 33] = [
     "frame lost in a split",
     "frame reordered",
     "frames are cut short",
+    "full disk",
     "graceful stop",
     "hostile frame",
     "noise between nodes",
@@ -40,6 +41,8 @@ pub(super) const FAULTS: [&str; 33] = [
     "split",
     "split of one lane",
     "split one way",
+    "sync fails",
+    "write fails",
 ];
 
 /// The outcome of one seed.

@@ -38,7 +38,7 @@ pub fn topology() -> Topology {
             uncommitted_bytes: 256 << 10,
             segment_bytes: 64 << 10,
             frame_max: 128 << 10,
-            disk_free_min: 0,
+            disk_free_min: 256 << 10,
             producer_window: 64,
             producer_idle: Span::from_secs(3),
             ..Limits::default()

@@ -10,7 +10,7 @@ use super::client::{Act, Client, Desk, Mood, Scene, cast};
 use super::dice::Dice;
 use super::faults::Faults;
 use super::heap::{ClientNo, ConnectionId, Event, Heap};
-use super::machine::{Doom, Machine, MachineId};
+use super::machine::{Machine, MachineId};
 use super::network::{Network, Road};
 use super::oracle::retention::Retention;
 use super::oracle::{Oracles, Verdict, Violation, broken, ledger};
@@ -20,7 +20,7 @@ use super::{Settings, oracle};
 use crate::node::{ClientId, Input};
 use crate::topology::Topology;
 use crate::types::limits::TICK;
-use crate::types::{LoadRequest, NodeName, Span, Time};
+use crate::types::{NodeName, Span, Time};
 use crate::wire::{Payload, decode_reply};
 
 /// How often the books are looked at.
@@ -206,6 +206,7 @@ impl World {
                 frame,
                 lost,
             } => self.signal_arrives(from, to, (topic, frame), lost),
+            Event::GivenUp { machine, life } => self.give_up(machine, life),
             Event::Thaw { machine, life } => self.thaw(machine, life),
             Event::Start { machine, life } => self.start(machine, life),
             Event::Fault => self.next_fault(),
@@ -277,90 +278,13 @@ impl World {
         if self.dice.chance(50)
             && let Some(running) = &self.machines[machine].running
         {
-            let gauges = running.gauges();
+            let mut gauges = running.gauges();
+            if self.machines[machine].full {
+                gauges.disk_free = 0;
+            }
             self.step(machine, Input::Gauges(gauges))?;
         }
         self.step(machine, Input::Tick)
-    }
-
-    fn write(&mut self, machine: MachineId, life: u64) -> Verdict {
-        let found = &mut self.machines[machine];
-        let (true, Some(running)) = (found.life == life, &mut found.running) else {
-            return Ok(());
-        };
-        let doomed = running.doomed;
-        let in_write = doomed == Some(Doom::InWrite);
-        if in_write {
-            found.disk.cut_power_after(self.dice.between(0, 3));
-        }
-        let written = running.write();
-        if doomed.is_some() {
-            self.report.fired(match in_write {
-                true => "power cut within a write",
-                false => "power cut between write and sync",
-            });
-            return self.crash(machine, false, "loses power between a write and its sync");
-        }
-        if let Err(error) = written {
-            return broken("a healthy disk takes every commit", None, error);
-        }
-        let delay = self.machines[machine].sync_span(&mut self.dice);
-        self.heap.after(delay, Event::Sync { machine, life });
-        Ok(())
-    }
-
-    fn sync(&mut self, machine: MachineId, life: u64) -> Verdict {
-        let found = &mut self.machines[machine];
-        let (true, Some(running)) = (found.life == life, &mut found.running) else {
-            return Ok(());
-        };
-        let Some((sequence, synced)) = running.sync() else {
-            return Ok(());
-        };
-        if let Err(error) = synced {
-            return broken("a healthy disk takes every commit", None, error);
-        }
-        self.oracles.logs.synced(machine);
-        self.recycle(machine)?;
-        self.step(machine, Input::Persisted { sequence })
-    }
-
-    /// Lets go of segments that nobody needs, sooner or later.
-    fn recycle(&mut self, machine: MachineId) -> Verdict {
-        let found = &mut self.machines[machine];
-        let Some(running) = &mut found.running else {
-            return Ok(());
-        };
-        if !running.wants_recycling() || !self.dice.chance(200) {
-            return Ok(());
-        }
-        let doomed = self.faults.cut_recycling(&mut self.dice);
-        if doomed {
-            found.disk.cut_power_after(self.dice.between(0, 8));
-        }
-        let gone = running.recycle();
-        if doomed && gone != Ok(0) {
-            self.report.fired("power cut within recycling");
-            return self.crash(machine, false, "loses power while segments go");
-        }
-        found.disk.keep_power();
-        match gone {
-            Ok(gone) => {
-                self.report.recycled += gone;
-                Ok(())
-            }
-            Err(error) => broken("a healthy disk lets go of segments", None, error),
-        }
-    }
-
-    fn load(&mut self, machine: MachineId, life: u64, request: &LoadRequest) -> Verdict {
-        let found = &self.machines[machine];
-        let (true, Some(running)) = (found.life == life, &found.running) else {
-            return Ok(());
-        };
-        let result = running.load(request);
-        let id = request.id;
-        self.step(machine, Input::Loaded { id, result })
     }
 
     fn request(&mut self, connection: ConnectionId, frame: Bytes) -> Verdict {
