@@ -22,7 +22,7 @@ use crate::types::Sabotage;
 /// `weft simulate`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The topology to simulate; by default a small fabric of four nodes made for it
+    /// The topology to simulate; by default one of several small fabrics made for it, by the seed
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// The seed; equal seeds are equal runs
@@ -56,8 +56,8 @@ thread_local! {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let topology = match &args.file {
-        None => sim::topology(),
-        Some(file) => read(file)?,
+        None => None,
+        Some(file) => Some(Arc::new(read(file)?)),
     };
     let seeds = match (&args.seeds, args.seed) {
         (Some(seeds), _) => seeds.clone(),
@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let replay = Replay::new(&args);
     replay.announce_panics();
     let settings = Settings {
-        topology: Arc::new(topology),
+        topology,
         seed: 0,
         steps: args.steps,
         publishes: args.publishes,

@@ -124,7 +124,7 @@ impl Faults {
     /// Whether the power goes while a machine lets go of segments.
     pub(super) fn cut_recycling(&self, dice: &mut Dice) -> bool {
         let enabled = self.enabled.contains(&Kind::PowerCutInRecycling);
-        enabled && !self.over && dice.chance(700)
+        enabled && !self.over && dice.chance(900)
     }
 
     /// Whether the next frame between nodes is cut short.

@@ -33,8 +33,8 @@ use crate::types::Sabotage;
 /// What to simulate.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The fabric.
-    pub topology: Arc<Topology>,
+    /// The fabric; the seed's own ([`topology`]) if absent.
+    pub topology: Option<Arc<Topology>>,
     /// All chance comes from here.
     pub seed: u64,
     /// At least so many steps of nodes before the heal.

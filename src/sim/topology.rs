@@ -1,4 +1,4 @@
-//! The fabric that is simulated where none is named: small bounds, so that windows fill, segments
+//! The fabrics that are simulated where none is named: small bounds, so that windows fill, segments
 //! roll and history comes from disk within a short run.
 
 use std::collections::BTreeMap;
@@ -6,13 +6,20 @@ use std::collections::BTreeMap;
 use crate::topology::{Channel, Confirm, Endpoint, Fabric, Keep, Kind, Node, SpanNanos, Topology};
 use crate::types::{ChannelName, Limits, Pattern, Span};
 
-/// Four nodes, so that some node holds no copy of any partition; a signal channel, a wide stream, a
-/// single-partition stream and a stream of one copy.
-pub fn topology() -> Topology {
+/// The fabric of a seed: a signal channel, a wide stream, streams of a single partition, and one of
+/// a single copy. Half of the seeds have four nodes and three copies, so that some node holds no
+/// copy of any partition; a quarter have five nodes and five copies; a quarter have three nodes and
+/// many partitions.
+pub fn topology(seed: u64) -> Topology {
+    let (nodes, replicas, partitions) = match seed % 4 {
+        0 | 1 => (4, 3, 3),
+        2 => (5, 5, 3),
+        _ => (3, 3, 16),
+    };
     let channels = [
         ("ticks", Kind::Signal, 1, 0),
-        ("orders", Kind::Stream, 3, 3),
-        ("audit", Kind::Stream, 1, 3),
+        ("orders", Kind::Stream, partitions, replicas),
+        ("audit", Kind::Stream, 1, replicas),
         ("notes", Kind::Stream, 1, 1),
         ("news", Kind::Stream, 1, 3),
     ];
@@ -21,8 +28,9 @@ pub fn topology() -> Topology {
             name: "simulated".to_owned(),
             epoch: 1,
         },
-        nodes: ["a", "b", "c", "d"]
+        nodes: ["a", "b", "c", "d", "e"]
             .into_iter()
+            .take(nodes)
             .enumerate()
             .map(node)
             .collect(),

@@ -70,8 +70,10 @@ pub(super) struct Connection {
 impl World {
     pub(super) fn new(settings: &Settings) -> Self {
         let mut dice = Dice::new(settings.seed, 0);
-        let scene = Scene::new(&settings.topology);
-        let nodes = settings.topology.nodes.iter();
+        let own = || Arc::new(super::topology(settings.seed));
+        let topology = settings.topology.clone().unwrap_or_else(own);
+        let scene = Scene::new(&topology);
+        let nodes = topology.nodes.iter();
         let machines: Vec<Machine> = nodes
             .map(|node| Machine::new(node.name.clone(), &mut dice))
             .collect();
@@ -81,7 +83,6 @@ impl World {
             .collect();
         let clients: Vec<_> = cast(&scene).into_iter().map(Some).collect();
         Self {
-            topology: settings.topology.clone(),
             steps: settings.steps,
             publishes: settings.publishes.max(1),
             heap: Heap::default(),
@@ -97,11 +98,12 @@ impl World {
             connected: 0,
             mood: Mood::Storm,
             oracles: Oracles {
-                retention: Retention::new(&settings.topology),
+                retention: Retention::new(&topology),
                 ..Oracles::default()
             },
             report: Report::new(settings.seed),
             story: Story::new(),
+            topology,
         }
     }
 
