@@ -9,6 +9,7 @@ mod connect;
 mod drill;
 mod failure;
 mod health;
+mod journal;
 mod keys;
 mod node;
 mod options;
@@ -53,6 +54,8 @@ enum Command {
     Plan(plan::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),
+    /// Look into the data folder of a node that does not run
+    Journal(journal::Args),
     /// Kill leaders and cut links of a real fabric under load, and account for every record
     Drill(drill::Args),
     /// Run the fabric in a simulated world where everything goes wrong, and watch its promises
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Subscribe(args) => subscribe::run(args),
         Command::Status(args) => status::run(args),
         Command::Check(args) => check::run(args),
+        Command::Journal(args) => journal::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Node(args) => node::run(args),
         Command::Drill(args) => drill::run(args),

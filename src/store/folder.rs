@@ -15,7 +15,7 @@ use super::{Disk, DiskFile, Identity, StoreError};
 
 const IDENTITY: &str = "identity";
 const IDENTITY_TEMPORARY: &str = "identity.tmp";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// What a crash may leave behind, worth nothing. A spare is made anew: that it is all zeros is
 /// known only to the process that made it.
@@ -108,6 +108,28 @@ fn delete<D: Disk>(disk: &D, name: &str) -> Result<(), StoreError> {
 }
 
 fn read_identity<D: Disk>(disk: &D, who: &Identity) -> Result<FolderIdentity, StoreError> {
+    let folder = read_any_identity(disk)?;
+    folder.check(&disk.path(IDENTITY), who)?;
+    Ok(folder)
+}
+
+/// The names of all files of the folder, and whose it is, whoever that is.
+pub(super) fn look_at_identity<D: Disk>(
+    disk: &D,
+) -> Result<(Vec<String>, FolderIdentity), StoreError> {
+    let names = disk.list().map_err(|error| folder_error(disk, &error))?;
+    Ok((names, read_any_identity(disk)?))
+}
+
+/// The numbers of the segments among `names`, from `first` on, in order.
+pub(super) fn segments_from(names: &[String], first: u64) -> Vec<u64> {
+    let numbers = names.iter().filter_map(|name| segment_number(name));
+    let mut numbers: Vec<u64> = numbers.filter(|number| *number >= first).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn read_any_identity<D: Disk>(disk: &D) -> Result<FolderIdentity, StoreError> {
     let path = disk.path(IDENTITY);
     let failed = |error| StoreError::disk("cannot read", path.clone(), &error);
     let file = disk.open(IDENTITY).map_err(failed)?;
@@ -120,9 +142,7 @@ fn read_identity<D: Disk>(disk: &D, who: &Identity) -> Result<FolderIdentity, St
     }
     let mut text = vec![0; bytes as usize];
     let filled = file.read_at(&mut text, 0).map_err(failed)?;
-    let folder = FolderIdentity::decode(&path, &text[..filled])?;
-    folder.check(&path, who)?;
-    Ok(folder)
+    FolderIdentity::decode(&path, &text[..filled])
 }
 
 /// Makes the first segment, then the identity: a folder with an identity has had a journal, so one

@@ -20,8 +20,8 @@ pub struct Identity {
 pub(super) struct FolderIdentity {
     /// The version that founded it.
     format: u32,
-    fabric: String,
-    node: String,
+    pub(super) fabric: String,
+    pub(super) node: String,
     pub(super) incarnation: Incarnation,
 }
 

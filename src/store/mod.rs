@@ -8,6 +8,7 @@
 mod base;
 mod disk;
 mod error;
+mod examine;
 mod folder;
 mod identity;
 mod index;
@@ -23,6 +24,7 @@ mod spare;
 
 pub use disk::{Disk, DiskFile};
 pub use error::StoreError;
+pub use examine::{Damage, Examine, Examined, ExaminedSegment, examine};
 pub use identity::Identity;
 pub use journal::{Journal, Settings, commit_bytes_max, item_bytes};
 pub use layout::FORMAT_VERSION;

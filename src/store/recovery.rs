@@ -108,7 +108,8 @@ pub(super) fn holds_commits<D: Disk>(disk: &D, name: &str) -> Result<bool, Store
     Ok(false)
 }
 
-fn open_segment<D: Disk>(
+/// Opens a segment of the folder of `identity`, whose header is sound.
+pub(super) fn open_segment<D: Disk>(
     disk: &D,
     incarnation: Incarnation,
     identity: u32,

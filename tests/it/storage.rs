@@ -2,6 +2,7 @@
 //! `Disk`, on this machine's disk and on the simulated one.
 
 mod damage;
+mod examined;
 mod recycling;
 
 use std::io;

@@ -1,0 +1,254 @@
+//! Reads a journal that nobody runs on, from its first byte to its last, and changes nothing: what
+//! is there, and what is damaged. Opening stops at the first damage; this goes on behind it.
+
+use crate::types::{Incarnation, JournalItem};
+
+use super::base::{BASE, Base};
+use super::folder::{LOCK, look_at_identity, segments_from};
+use super::layout::{BlockHeader, BlockKind, PAGE, SegmentHeader, position_in_block, read_item};
+use super::recovery::open_segment;
+use super::segment::{Window, segment_name};
+use super::{Disk, StoreError};
+
+/// What a data folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The fabric and the node that its identity names.
+    pub fabric: String,
+    /// See `fabric`.
+    pub node: String,
+    /// The life of the folder.
+    pub incarnation: Incarnation,
+    /// The newest commit that the base knows of, if there is a base: what is newest of each
+    /// partition as of then stands in it.
+    pub base_as_of: Option<u64>,
+    /// Every segment in order.
+    pub segments: Vec<ExaminedSegment>,
+    /// What is wrong, in the order of the files; nothing if the journal is sound.
+    pub damage: Vec<Damage>,
+}
+
+/// One segment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExaminedSegment {
+    /// Its file.
+    pub file: String,
+    /// Sound commits.
+    pub commits: u64,
+    /// The sequences of the first and the last of them; 0 if there is none.
+    pub sequences: (u64, u64),
+    /// Log entries in them.
+    pub entries: u64,
+    /// Founding records, hard states and checkpoints in them.
+    pub others: u64,
+    /// Bytes up to the end of the last.
+    pub bytes: u64,
+    /// Whether the newest segment ends in a write that was interrupted, which the next start cuts.
+    pub torn: bool,
+}
+
+/// Something that does not read as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it, in bytes.
+    pub position: u64,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Takes one item: the segment's number (0 for the base), the commit's sequence, the item.
+pub type Examine<'a> = &'a mut dyn FnMut(u64, u64, JournalItem);
+
+/// Examines the folder, and hands every item that can be read on, in the order of the files.
+///
+/// # Errors
+/// `Folder`, `Locked` if a process uses it, `BadIdentity`, `FormatVersion`, `MissingSegment`,
+/// `Disk`. Damage is no error.
+pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreError> {
+    let _lock = disk.lock(LOCK).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::Locked {
+            folder: disk.path(""),
+        },
+        _ => StoreError::disk("cannot lock", disk.path(LOCK), &error),
+    })?;
+    let (names, identity) = look_at_identity(disk)?;
+    let mut examined = Examined {
+        fabric: identity.fabric.clone(),
+        node: identity.node.clone(),
+        incarnation: identity.incarnation,
+        base_as_of: None,
+        segments: Vec::new(),
+        damage: Vec::new(),
+    };
+    let mut first = 1;
+    if names.iter().any(|name| name == BASE) {
+        match Base::read(disk, identity.incarnation) {
+            Ok(base) => {
+                first = base.first_segment;
+                examined.base_as_of = Some(base.as_of);
+                for item in base.newest.values().flat_map(|n| n.first().chain(n.then())) {
+                    visit(0, base.as_of, item.clone());
+                }
+            }
+            Err(error) => {
+                examined.note(error)?;
+                // Whatever is there.
+                first = segments_from(&names, 0).first().copied().unwrap_or(1);
+            }
+        }
+    }
+    let numbers = segments_from(&names, first);
+    let mut expected = first;
+    for number in &numbers {
+        if *number != expected {
+            let file = disk.path(&segment_name(expected));
+            examined.note(StoreError::MissingSegment { file })?;
+        }
+        expected = number + 1;
+        let newest = numbers.last() == Some(number);
+        let opened = open_segment(disk, identity.incarnation, identity.crc(), *number);
+        let result =
+            opened.and_then(|(file, header)| examined.segment(disk, &file, &header, newest, visit));
+        if let Err(error) = result {
+            examined.note(error)?;
+        }
+    }
+    Ok(examined)
+}
+
+impl Examined {
+    /// Takes damage for what was found; other errors end the examination.
+    fn note(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let (file, position, reason) = match error {
+            StoreError::Damaged {
+                file,
+                position,
+                reason,
+            } => (file, position, reason),
+            StoreError::MissingSegment { file } => (file, 0, "it is missing".to_owned()),
+            error => return Err(error),
+        };
+        self.damage.push(Damage {
+            file,
+            position,
+            reason,
+        });
+        Ok(())
+    }
+
+    fn segment<D: Disk>(
+        &mut self,
+        disk: &D,
+        file: &D::File,
+        header: &SegmentHeader,
+        newest: bool,
+        visit: Examine<'_>,
+    ) -> Result<(), StoreError> {
+        let path = disk.path(&segment_name(header.number));
+        let mut window = Window::new(file, &path);
+        let mut segment = ExaminedSegment {
+            file: path.clone(),
+            bytes: PAGE,
+            ..ExaminedSegment::default()
+        };
+        let file_bytes = window.file_bytes()?;
+        let (mut position, mut sequence) = (PAGE, header.first_sequence);
+        loop {
+            let block = window.block(position, BlockKind::Commit, header.life, file_bytes)?;
+            let reason = match block {
+                Ok((commit, payload)) if commit.sequence == sequence => {
+                    segment.take(&commit);
+                    let at = |offset| position + position_in_block(offset);
+                    let items = items(&payload, header.number, sequence, visit, &mut segment);
+                    if let Err((offset, reason)) = items {
+                        self.note(StoreError::damaged(path.clone(), at(offset), reason))?;
+                    }
+                    position += commit.block_bytes();
+                    segment.bytes = position;
+                    sequence += 1;
+                    continue;
+                }
+                Ok((commit, _)) => format!("commit {} stands here", commit.sequence),
+                Err(reason) => reason.to_owned(),
+            };
+            // The end, or something unreadable with commits after it.
+            let later = next_commit(&mut window, header, position, sequence, file_bytes)?;
+            let Some((at, later)) = later else {
+                segment.torn = newest && !is_empty(&mut window, position, file_bytes)?;
+                break;
+            };
+            let missing = later - sequence;
+            let reason = format!("{missing} commits from {sequence} on cannot be read: {reason}");
+            self.note(StoreError::damaged(path.clone(), position, reason))?;
+            (position, sequence) = (at, later);
+        }
+        self.segments.push(segment);
+        Ok(())
+    }
+}
+
+impl ExaminedSegment {
+    fn take(&mut self, commit: &BlockHeader) {
+        self.commits += 1;
+        if self.sequences.0 == 0 {
+            self.sequences.0 = commit.sequence;
+        }
+        self.sequences.1 = commit.sequence;
+    }
+}
+
+/// Hands the items of a commit on; where one cannot be read, and why.
+fn items(
+    payload: &[u8],
+    number: u64,
+    sequence: u64,
+    visit: Examine<'_>,
+    segment: &mut ExaminedSegment,
+) -> Result<(), (usize, &'static str)> {
+    let mut offset = 0;
+    while offset < payload.len() {
+        let (item, bytes) = read_item(&payload[offset..]).map_err(|reason| (offset, reason))?;
+        offset += bytes;
+        match item {
+            JournalItem::Entry { .. } => segment.entries += 1,
+            _ => segment.others += 1,
+        }
+        visit(number, sequence, item);
+    }
+    Ok(())
+}
+
+/// Where a commit of a sequence above `sequence` begins, from `position` on, and its sequence.
+fn next_commit<F: super::DiskFile>(
+    window: &mut Window<'_, F>,
+    header: &SegmentHeader,
+    mut position: u64,
+    sequence: u64,
+    file_bytes: u64,
+) -> Result<Option<(u64, u64)>, StoreError> {
+    while position < file_bytes {
+        let page = window.read(position, PAGE as usize)?;
+        match BlockHeader::decode(page, BlockKind::Commit, header.life) {
+            Ok(later) if later.sequence > sequence => return Ok(Some((position, later.sequence))),
+            _ => position += PAGE,
+        }
+    }
+    Ok(None)
+}
+
+fn is_empty<F: super::DiskFile>(
+    window: &mut Window<'_, F>,
+    mut position: u64,
+    file_bytes: u64,
+) -> Result<bool, StoreError> {
+    while position < file_bytes {
+        let page = window.read(position, PAGE as usize)?;
+        if page.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        position += PAGE;
+    }
+    Ok(true)
+}
