@@ -11,6 +11,7 @@ mod failure;
 mod health;
 mod journal;
 mod keys;
+mod ledger;
 mod node;
 mod options;
 mod plan;
@@ -48,6 +49,8 @@ enum Command {
     Subscribe(subscribe::Args),
     /// Show nodes, links, partitions, clients and disks; exit 1 if anything is not healthy
     Status(status::Args),
+    /// Account for every record of every channel; exit 1 if the sums do not balance
+    Ledger(ledger::Args),
     /// Find every problem of topology files, each with its line
     Check(check::Args),
     /// Show every socket and every copy that a topology leads to
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Subscribe(args) => subscribe::run(args),
         Command::Status(args) => status::run(args),
+        Command::Ledger(args) => ledger::run(args),
         Command::Check(args) => check::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Plan(args) => plan::run(args),

@@ -36,6 +36,14 @@ fn looks(fabric: &Fabric) -> Vec<(u64, u64, u64)> {
     nodes.iter().filter_map(look).collect()
 }
 
+fn ledger(fabric: &Fabric, channel: &str) -> Value {
+    let mut command = weft();
+    command.args(["ledger", channel, "--json", "--topology"]);
+    let output = command.arg(&fabric.file).output().expect("weft runs");
+    assert_eq!(output.status.code(), Some(0));
+    serde_json::from_slice(&output.stdout).expect("an object")
+}
+
 fn client(fabric: &Fabric) -> Client {
     let addresses = NAMES.map(|name| Address::open(fabric.endpoint(name)));
     Client::connect(ConnectOptions::new(addresses.to_vec())).expect("connected")
@@ -96,6 +104,14 @@ fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
         (agreed && looks[0].1 > next / 2).then(|| looks[0].1)
     });
     publish(&fabric, 1);
+    let ledger = ledger(&fabric, "audit");
+    assert_eq!(ledger["balanced"], true, "{ledger}");
+    let stored = &ledger["stored"][0];
+    assert_eq!(stored["accepted"], RECORDS as u64 + 1);
+    let trimmed = stored["trimmed_by_size"].as_u64();
+    assert!(trimmed >= Some(first), "{ledger}");
+    // Counted since the start of the nodes.
+    assert_eq!(ledger["sessions"]["audit"]["accepted"], 1);
     let client = client(&fabric);
     let wanted = Wanted::new("audit.#", Start::Start);
     let mut subscription = client.subscribe(wanted).expect("subscribed");
