@@ -13,9 +13,12 @@ use crate::types::{NodeName, Partition};
 /// What libzmq and the session table keep for one connected client, measured at about 28 KiB.
 const SESSION_BYTES: u64 = 28 << 10;
 
-/// What a leader keeps for one known producer, and for one sequence in its window.
-const PRODUCER_BYTES: u64 = 64;
-const SEQUENCE_BYTES: u64 = 16;
+/// What a replica keeps for one known producer: its row, and its row in the newest checkpoint.
+const PRODUCER_BYTES: u64 = 256;
+
+/// The same for one sequence in its window: offset and digest of the batch, and both once more in
+/// the newest checkpoint.
+const SEQUENCE_BYTES: u64 = 120;
 
 /// More memory than this on one node is taken for a slip of the pen: 64 GiB.
 const MEMORY_SANE: u64 = 64 << 30;
@@ -143,7 +146,7 @@ mod tests {
         // Each of three nodes holds a copy of four partitions of `orders` and of one of `audit`.
         assert_eq!(estimate.partitions, 5);
         assert_eq!(estimate.logs_bytes, 5 * (1 + 4) * MIB);
-        assert_eq!(estimate.producers_bytes, 5 * 1_000 * (64 + 256 * 16));
+        assert_eq!(estimate.producers_bytes, 5 * 1_000 * (256 + 256 * 120));
         assert_eq!(estimate.publishes_bytes, 16 * MIB);
         assert_eq!(estimate.sessions_bytes, 1_000 * ((28 << 10) + MIB));
         let sum = estimate.logs_bytes
