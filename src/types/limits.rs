@@ -34,8 +34,8 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Publishes are refused while the data disk has less free space than this.
     pub disk_free_min: u64,
-    /// Producers remembered per partition; each costs about 256 bytes, and 120 for every sequence in
-    /// its window.
+    /// Producers remembered per partition; each costs about 256 bytes, and 120 for every sequence
+    /// in its window.
     pub producers_max: u64,
     /// Sequences remembered per producer and partition: at least what one producer may have in
     /// flight.
