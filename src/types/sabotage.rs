@@ -59,6 +59,8 @@ pub enum Sabotage {
 impl Sabotage {
     /// All of them.
     pub const ALL: [Self; 23] = [
+        // The one that shows itself least often.
+        Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
         Self::PromiseBeforeSync,
         Self::ForgottenVote,
@@ -71,7 +73,6 @@ impl Sabotage {
         Self::UncommittedRead,
         Self::ForgottenAfter,
         Self::BoundlessWindow,
-        Self::UnsyncedTail,
         Self::WrongOffset,
         Self::BackwardTime,
         Self::SilentPublish,
