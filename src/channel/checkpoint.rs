@@ -15,7 +15,6 @@ use crate::types::{Limits, Sabotage, Wall};
 struct State {
     extent: Extent,
     time: Wall,
-    replicated: u64,
     /// Numbered batches so far.
     heard: u64,
     producers: Vec<ProducerState>,
@@ -46,7 +45,6 @@ impl Stream {
         let state = State {
             extent: self.extent.clone(),
             time: self.last_time,
-            replicated: self.replicated,
             heard: self.clock,
             producers: match Sabotage::HollowCheckpoint.is_on() {
                 true => Vec::new(),
@@ -64,7 +62,6 @@ impl Stream {
         let mut stream = Self::new(limits);
         stream.extent = state.extent;
         stream.last_time = state.time;
-        stream.replicated = state.replicated;
         stream.clock = state.heard;
         for known in state.producers {
             let stored = known.stored.into_iter();
@@ -111,12 +108,10 @@ mod tests {
             first: 17,
             cause: TrimCause::Age,
         };
-        for command in [trim, Command::Replicated { index: 4 }] {
-            stream.apply_command(&command, Wall(50));
-        }
+        stream.apply_command(&trim, Wall(50));
         let mut again = Stream::decode(&stream.encode(), &limits).expect("decodes");
         assert_eq!(again, stream);
-        assert_eq!((again.dispensable(20), again.first_offset()), (4, 17));
+        assert_eq!((again.unretained(20), again.first_offset()), (5, 17));
         for stream in [&mut stream, &mut again] {
             let stamp = Stamp {
                 producer: Bytes::from_static(b"another"),

@@ -82,6 +82,11 @@ impl Extent {
         self.marks.front().map(|mark| mark.index)
     }
 
+    /// The time of the newest entry that holds a retained record.
+    pub(super) fn newest(&self) -> Option<Wall> {
+        self.marks.back().map(|mark| mark.newest)
+    }
+
     /// The next entry of records, with Raft's index.
     pub(super) fn push(&mut self, index: u64, count: u64, bytes: u64, time: Wall) {
         let first = self.end;
@@ -157,6 +162,10 @@ impl Extent {
         let gone = self.runs().take_while(|(_, end)| *end <= first).count();
         for mark in self.marks.drain(..gone) {
             self.bytes -= mark.bytes;
+        }
+        // What is left is small beside what there was: marks are as fine again.
+        if self.marks.len() < MARKS_MAX / 4 {
+            self.mark_bytes /= 2;
         }
         true
     }

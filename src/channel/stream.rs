@@ -16,8 +16,6 @@ use crate::types::{Command, Limits, Offset, Sabotage, Wall};
 pub struct Stream {
     pub(super) extent: Extent,
     pub(super) last_time: Wall,
-    /// Every replica has synced the entries up to this one.
-    pub(super) replicated: u64,
     pub(super) windows: BTreeMap<Bytes, Window>,
     /// The producers by when they were last heard.
     pub(super) by_age: BTreeMap<u64, Bytes>,
@@ -87,7 +85,6 @@ impl Stream {
         Self {
             extent: Extent::default(),
             last_time: Wall(0),
-            replicated: 0,
             windows: BTreeMap::new(),
             by_age: BTreeMap::new(),
             proposed: BTreeMap::new(),
@@ -133,26 +130,16 @@ impl Stream {
         Some(Command::Trim { first, cause })
     }
 
-    /// The entries up to this one, once all up to `applied` are applied, hold nothing that is
-    /// retained, and every replica has them.
-    pub fn dispensable(&self, applied: u64) -> u64 {
-        match Sabotage::GreedyCheckpoint.is_on() {
-            true => self.unretained(applied),
-            false => self.unretained(applied).min(self.replicated),
-        }
-    }
-
-    /// Notes that every replica has synced the entries up to `synced`, if some could go for it. The
-    /// leader proposes it.
-    pub fn replicated(&self, synced: u64, applied: u64) -> Option<Command> {
-        let index = synced.min(self.unretained(applied));
-        (index > self.replicated).then_some(Command::Replicated { index })
-    }
-
-    /// The entries up to this one hold nothing that is retained.
-    fn unretained(&self, applied: u64) -> u64 {
+    /// The last of the entries up to `applied`, all of them applied, before which and with which
+    /// none holds anything that is retained.
+    pub fn unretained(&self, applied: u64) -> u64 {
         let first = self.extent.first_index().unwrap_or(applied + 1);
         first.saturating_sub(1)
+    }
+
+    /// The time of the newest record that is retained.
+    pub fn newest_record(&self) -> Option<Wall> {
+        self.extent.newest()
     }
 
     /// Forgets the producers that were heard no later than the numbered batch `heard`, if there are
@@ -202,7 +189,6 @@ impl Stream {
             Command::Trim { first, cause } => {
                 self.extent.trim(*first, *cause);
             }
-            Command::Replicated { index } => self.replicated = self.replicated.max(*index),
             Command::ForgetProducers { heard } => {
                 let kept = self.by_age.split_off(&heard.saturating_add(1));
                 for producer in std::mem::replace(&mut self.by_age, kept).into_values() {
@@ -285,7 +271,8 @@ impl Stream {
                 digest: stamp.digest,
             },
         );
-        if window.stored.len() > self.window_max {
+        // More than one, where the bound was lowered since.
+        while window.stored.len() > self.window_max {
             let left = window.stored.pop_first().map(|(sequence, _)| sequence);
             // A late sequence may leave at once. What left before it stays below the floor.
             window.floor = window.floor.max(left);

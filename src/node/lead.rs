@@ -276,10 +276,8 @@ impl Member {
         let heard = self
             .idle
             .heard_before(self.stream.heard(), producer_idle, now.mono);
-        let (synced, applied) = (self.replica.synced_by_all(), self.replica.applied());
         let due = self.stream.due(keep, calendar);
-        let due = due.or_else(|| self.stream.forget(heard));
-        let Some(does) = due.or_else(|| self.stream.replicated(synced, applied)) else {
+        let Some(does) = due.or_else(|| self.stream.forget(heard)) else {
             return false;
         };
         self.stamp_time(now.wall);

@@ -46,6 +46,8 @@ pub(super) struct Member {
     pub(super) last_stamp: Wall,
     /// The index of the newest command that this leader proposed; 0 for none.
     pub(super) commanded: u64,
+    /// Every replica has synced the entries up to this one, as far as this node was told.
+    pub(super) replicated: u64,
     /// The index and `keep_from` of the newest checkpoint.
     pub(super) checkpointed: (u64, u64),
     /// Which producers were heard when, while it leads.
@@ -101,6 +103,7 @@ impl Member {
             served: false,
             last_stamp,
             commanded: 0,
+            replicated: 0,
             checkpointed: (0, 0),
             idle: Idle::default(),
         }

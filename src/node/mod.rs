@@ -29,7 +29,7 @@ mod subscribe;
 mod view;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -136,6 +136,7 @@ pub struct Node {
     measured: bool,
     bad_frames: u64,
     state_due: bool,
+    checkpoints_due: VecDeque<Partition>,
     last_beat: Time,
     stopping: bool,
     /// Whether the disk does not finish a commit.
@@ -177,6 +178,7 @@ impl Node {
             measured: false,
             bad_frames: 0,
             state_due: true,
+            checkpoints_due: VecDeque::new(),
             last_beat: now.mono,
             stopping: false,
             stalled: false,
@@ -257,7 +259,9 @@ impl Node {
                 });
             }
             let stream = Some(recovered.stream);
-            let member = self.begin_member(recovered.founding, recovered.log, stream);
+            let mut member = self.begin_member(recovered.founding, recovered.log, stream);
+            member.replica.compact(recovered.dispensable);
+            member.replicated = recovered.dispensable;
             self.dirty.insert(partition.clone());
             self.slots.insert(partition, Slot::Member(Box::new(member)));
         }

@@ -38,6 +38,7 @@ impl Node {
     pub(super) fn handle_peer_message(&mut self, from: &NodeName, message: PeerMessage) {
         match message {
             PeerMessage::State(state) => {
+                self.note_replicated(&state.leads);
                 self.peers.handle_state(from, state, self.now);
                 self.find_leaders();
                 self.found_partitions();
@@ -102,6 +103,7 @@ impl Node {
                     channel,
                     partition: number,
                     term,
+                    synced: member.replica.synced_by_all(),
                 });
             }
         }

@@ -159,6 +159,7 @@ mod tests {
             wall: Wall(5_000),
             leads: term
                 .map(|term| Leads {
+                    synced: 0,
                     channel,
                     partition: 0,
                     term,

@@ -19,6 +19,8 @@ pub(super) struct JournalQueue {
     /// Bytes since checkpoints were written last, and the bytes of those.
     grown: u64,
     checkpoints: u64,
+    /// Bytes of checkpoints that are not written yet.
+    checkpoints_waiting: u64,
     failed: Option<String>,
 }
 
@@ -55,8 +57,10 @@ impl JournalQueue {
             in_flight: None,
             sequence: 0,
             commit_bytes,
-            grown: 0,
+            // Nobody knows how much came after the checkpoints of the life before.
+            grown: u64::MAX,
             checkpoints: 0,
+            checkpoints_waiting: 0,
             failed: None,
         }
     }
@@ -66,30 +70,39 @@ impl JournalQueue {
         if self.failed.is_some() || is_hole(&item) {
             return;
         }
-        self.grown += weight(&item);
+        self.grown = self.grown.saturating_add(weight(&item));
         self.queue.push_back(Queued::Item(item));
         self.lazy_since.get_or_insert(now);
     }
 
-    /// Whether the journal has grown by `segment_bytes` since checkpoints were written last, and by
-    /// several times what they took: so they are a small part of all that is written.
-    pub(super) fn wants_checkpoints(&self, segment_bytes: u64) -> bool {
-        self.failed.is_none() && self.grown >= segment_bytes.max(4 * self.checkpoints)
+    /// Whether checkpoints are due: the journal has grown by `segment_bytes` since they were
+    /// written last, and by several times what they took, so that they are a small part of all that
+    /// is written. If so, they begin.
+    pub(super) fn begin_checkpoints(&mut self, segment_bytes: u64) -> bool {
+        let due = self.failed.is_none() && self.grown >= segment_bytes.max(4 * self.checkpoints);
+        if due {
+            (self.grown, self.checkpoints) = (0, 0);
+        }
+        due
     }
 
-    /// Checkpoints follow.
-    pub(super) fn begin_checkpoints(&mut self) {
-        self.grown = 0;
+    /// Whether another checkpoint may be pushed without those before it holding up a commit for
+    /// long.
+    pub(super) fn takes_checkpoints(&self) -> bool {
+        self.failed.is_none() && self.checkpoints_waiting < self.commit_bytes
     }
 
-    /// All of them were pushed.
-    pub(super) fn end_checkpoints(&mut self) {
-        self.checkpoints = std::mem::take(&mut self.grown);
-    }
-
-    /// Whether a commit holds the item.
-    pub(super) fn holds(&self, item: &JournalItem) -> bool {
-        weight(item) <= self.commit_bytes
+    /// Takes a checkpoint, unless no commit holds it.
+    pub(super) fn push_checkpoint(&mut self, item: JournalItem, now: Time) -> bool {
+        // A commit of one item may be as large as most of a segment.
+        let bytes = weight(&item);
+        if bytes > 3 * self.commit_bytes {
+            return false;
+        }
+        self.checkpoints += bytes;
+        self.checkpoints_waiting += bytes;
+        self.push(item, now);
+        true
     }
 
     /// Asks to be told when all that is queued is synced, and for that to happen now.
@@ -112,6 +125,7 @@ impl JournalQueue {
         let mut bytes = 0;
         let mut items = Vec::new();
         let mut done = Vec::new();
+        self.checkpoints_waiting = 0;
         while let Some(queued) = self.queue.pop_front() {
             match queued {
                 Queued::Done(next) => done.push(next),

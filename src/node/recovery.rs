@@ -22,6 +22,8 @@ pub(super) struct RecoveredPartition {
     pub(super) founding: Founding,
     pub(super) log: RecoveredLog,
     pub(super) stream: Stream,
+    /// The entries up to this one may be gone from the journal, as a checkpoint said.
+    pub(super) dispensable: u64,
 }
 
 impl Recovery {
@@ -77,6 +79,7 @@ impl Recovery {
                 founding,
                 log,
                 stream,
+                dispensable: 0,
             },
         );
         Ok(())
@@ -91,6 +94,8 @@ impl RecoveredPartition {
         checkpoint: &Checkpoint,
         limits: &Limits,
     ) -> Result<(), RecoveryError> {
+        let dispensable = checkpoint.keep_from.saturating_sub(1);
+        self.dispensable = self.dispensable.max(dispensable);
         let begins = self.log == RecoveredLog::default();
         if !begins && self.log.commit() != checkpoint.index {
             return Ok(());

@@ -70,7 +70,10 @@ impl Node {
         let at_end = |from| match from {
             FetchFrom::End => true,
             FetchFrom::Start | FetchFrom::Offset(_) => false,
-            FetchFrom::Time(time) => next == 0 || time > member.stream.last_time(),
+            FetchFrom::Time(time) => {
+                let newest = member.stream.newest_record();
+                newest.is_none_or(|newest| newest < time)
+            }
         };
         match fetch.from {
             from_end if at_end(from_end) => {

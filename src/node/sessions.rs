@@ -89,6 +89,24 @@ impl Session {
         Some(Windows { own, session })
     }
 
+    /// Forgets the feed that the others make way for, if it no longer waits for them.
+    pub(super) fn look_at_starving(&mut self) {
+        if self.starving.is_some() && self.starved_bytes() == 0 {
+            self.starving = None;
+        }
+    }
+
+    /// The bytes of the record that the others make way for; 0 if there is none.
+    pub(super) fn starved_bytes(&self) -> u64 {
+        let waits = self.starving.as_ref().and_then(|(id, partition)| {
+            let feed = self.subscriptions.get(id)?.feeds.get(partition)?;
+            let windows = self.windows(*id)?;
+            feed.starved
+                .filter(|bytes| windows.wait_for_session(*bytes))
+        });
+        waits.unwrap_or(0)
+    }
+
     /// Signals of a subscription never left for the client.
     pub(super) fn give_back_signals(&mut self, id: u64, bytes: u64) {
         if let Some(subscription) = self.subscriptions.get_mut(&id) {

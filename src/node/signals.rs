@@ -227,6 +227,7 @@ impl Node {
             let Some(session) = self.sessions.get_mut(client) else {
                 continue;
             };
+            let starved = session.starved_bytes();
             let Some(subscription) = session.subscriptions.get_mut(id) else {
                 continue;
             };
@@ -241,7 +242,9 @@ impl Node {
             ledger.matched = ledger.matched.saturating_add(selected.count);
             let sequence = subscription.sequence;
             let bytes = selected.records.len() as u64;
-            let spent = !subscription.window.admits(bytes, 0) || !session.window.fits(bytes, 0);
+            // Stored records make way for one of theirs that waits for room, and so do signals.
+            let spent =
+                !subscription.window.admits(bytes, 0) || !session.window.fits(bytes, starved);
             if spent && Sabotage::UncountedDrop.is_on() {
                 continue;
             }

@@ -15,7 +15,7 @@ use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
 use crate::types::{Offset, Partition, Pattern, Sabotage};
 use crate::wire::client::{Ack, Credit, Deliver, End, From, Reply, Stamped, Subscribe};
 use crate::wire::entry::EntryHead;
-use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage};
+use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
 use crate::wire::{Code, RawRecords};
 
 /// Records picked from an answer for one subscription.
@@ -173,6 +173,7 @@ impl Node {
             return;
         };
         let all = session.starving.is_some() || session.window.left() == 0;
+        let all = all && returned > 0;
         session.window.give_back(returned);
         self.pump(client, id);
         if all {
@@ -235,6 +236,7 @@ impl Node {
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
+        session.look_at_starving();
         let Some(windows) = session.windows(id) else {
             return;
         };
@@ -331,14 +333,10 @@ impl Node {
         };
         let asked = feed.asked.take().map(|(_, since)| since);
         if let Some(refusal) = fetched.refusal {
-            if refusal.code == Code::BadPosition.number() {
-                let no = super::publish::refuse(Code::BadPosition, Some(id), refusal.message);
-                self.refuse(&client, no);
-                self.end_subscription(&client, id);
-            } else {
-                feed.retry_at = retry_at;
-            }
-            return;
+            feed.retry_at = retry_at;
+            // Whether its next record fits is seen again once it is served.
+            feed.starved = None;
+            return self.handle_refused_feed(&client, id, refusal);
         }
         let began = feed.next().is_none();
         if fetched.entries.is_empty()
@@ -374,6 +372,9 @@ impl Node {
             Ok(false) => {}
             Err(error) => {
                 self.error(format!("{partition}: its leader sent a bad entry: {error}"));
+                if missed > 0 {
+                    self.deliver_from(&client, id, &partition, missed);
+                }
                 if let Some(subscription) = self.subscription(&client, id)
                     && let Some(feed) = subscription.feeds.get_mut(&partition)
                 {
@@ -384,6 +385,15 @@ impl Node {
         self.pump(&client, id);
         if was_starving {
             self.pump_session(&client);
+        }
+    }
+
+    /// A leader does not answer a feed: it is asked again, or there is nothing to ask for.
+    fn handle_refused_feed(&mut self, client: &ClientId, id: u64, refusal: Refusal) {
+        if refusal.code == Code::BadPosition.number() {
+            let no = super::publish::refuse(Code::BadPosition, Some(id), refusal.message);
+            self.refuse(client, no);
+            self.end_subscription(client, id);
         }
     }
 

@@ -40,8 +40,6 @@ struct Covered {
     /// The last of them, and its term.
     index: u64,
     term: u64,
-    /// Whether one of them was told.
-    begun: bool,
 }
 
 /// A journal whose items contradict each other. The node must not start on it.
@@ -123,18 +121,18 @@ impl RecoveredLog {
             covered: Some(Covered {
                 index: checkpoint.index,
                 term: checkpoint.term,
-                begun: false,
             }),
             ..Self::default()
         };
-        log.terms.begin_after(checkpoint.index, checkpoint.term);
+        let before = checkpoint.keep_from.saturating_sub(1).min(checkpoint.index);
+        log.terms.begin_after(before, checkpoint.before_term);
         log
     }
 
     /// The next entry, if the checkpoint covers it: only its term is of use, to those who lag. True
     /// if it was, or if it cannot stay.
     fn handle_covered(&mut self, entry: &LogEntry) -> Result<bool, RecoveryError> {
-        let Some(covered) = self.covered.as_mut() else {
+        let Some(covered) = &self.covered else {
             return Ok(false);
         };
         let (index, last) = (entry.index, self.terms.last_index());
@@ -151,26 +149,14 @@ impl RecoveredLog {
         }
         // Whatever stood here or after it is withdrawn.
         self.tail.clear();
-        if !covered.begun || index <= self.terms.start() {
-            covered.begun = true;
-            match index {
-                1 => {
-                    self.terms.begin_after(0, 0);
-                    self.terms.push(1, entry.term);
-                }
-                _ => self.terms.begin_after(index, entry.term),
-            }
-        } else if index > last + 1 {
-            let commit = self.commit;
-            return Err(RecoveryError::Gap {
-                index,
-                last,
-                commit,
-            });
-        } else {
+        let (start, term) = self.terms.start;
+        if index <= start {
+            self.terms.begin_after(start, term);
+        } else if index <= last + 1 {
             self.terms.truncate(index);
             self.terms.push(index, entry.term);
         }
+        // Else it follows one that is gone, and is withdrawn with it later.
         Ok(true)
     }
 
@@ -378,13 +364,14 @@ mod tests {
         assert_eq!(log.terms.get(3), None);
     }
 
-    fn checkpoint(index: u64, term: u64) -> Checkpoint {
+    fn checkpoint(index: u64, keep_from: u64) -> Checkpoint {
         Checkpoint {
             index,
-            term,
+            term: 3,
             next_offset: index,
             time: Wall(5),
-            keep_from: 1,
+            keep_from,
+            before_term: 2,
             state: Bytes::new(),
         }
     }
@@ -393,8 +380,17 @@ mod tests {
     /// withdraws what came after it.
     #[test]
     fn a_log_goes_on_after_its_checkpoint() {
-        let mut log = RecoveredLog::after(&checkpoint(10, 3));
-        for (index, term) in [(7, 2), (8, 2), (9, 2), (10, 2), (11, 2), (9, 3), (10, 3)] {
+        let mut log = RecoveredLog::after(&checkpoint(10, 8));
+        for (index, term) in [
+            (6, 1),
+            (7, 2),
+            (8, 2),
+            (9, 2),
+            (10, 2),
+            (11, 2),
+            (9, 3),
+            (10, 3),
+        ] {
             log.handle_entry(entry(index, term, index - 1, 1))
                 .expect("in order");
         }
@@ -408,7 +404,7 @@ mod tests {
         assert_eq!(terms, [None, two, two, three, three, three, None]);
 
         // What followed another entry 10 is withdrawn, whether or not that is still there.
-        let mut log = RecoveredLog::after(&checkpoint(10, 3));
+        let mut log = RecoveredLog::after(&checkpoint(10, 9));
         for (index, term, offset) in [(11, 2, 9), (12, 2, 10), (9, 2, 8), (10, 2, 9), (11, 2, 10)] {
             log.handle_entry(entry(index, term, offset, 1))
                 .expect("in order");
@@ -418,13 +414,26 @@ mod tests {
         log.handle_entry(entry(11, 4, 10, 1)).expect("after it");
         log.handle_hard_state(4, 0, 10).expect("it is");
         assert_eq!((log.tail.len(), log.next_offset()), (1, 11));
+    }
 
-        let mut log = RecoveredLog::after(&checkpoint(10, 3));
-        log.handle_hard_state(4, 0, 10).expect("nothing is left");
+    #[test]
+    fn a_log_of_which_nothing_is_left_goes_on_too() {
+        let all_may_go = Checkpoint {
+            before_term: 3,
+            ..checkpoint(10, 11)
+        };
+        let mut log = RecoveredLog::after(&all_may_go);
+        log.handle_entry(entry(4, 1, 3, 1)).expect("not gone yet");
+        log.handle_entry(entry(11, 3, 10, 1)).expect("the next");
+        log.handle_hard_state(4, 0, 11).expect("settles it");
         assert_eq!((log.terms.start(), log.terms.get(10)), (10, Some(3)));
 
-        let mut log = RecoveredLog::after(&checkpoint(10, 3));
-        log.handle_entry(entry(10, 2, 9, 1)).expect("the first");
+        // One that must be there and is not, or is another.
+        let mut log = RecoveredLog::after(&checkpoint(10, 9));
+        log.handle_entry(entry(9, 2, 8, 1)).expect("the first");
+        let lacking = log.clone().handle_hard_state(4, 0, 10);
+        assert!(matches!(lacking, Err(RecoveryError::Checkpoint { .. })));
+        log.handle_entry(entry(10, 2, 9, 1)).expect("another");
         let other = log.handle_hard_state(4, 0, 10);
         assert!(matches!(other, Err(RecoveryError::Checkpoint { .. })));
     }

@@ -82,6 +82,19 @@ impl World {
         }
         self.oracles.written(machine, &items)?;
         for item in &items {
+            if let JournalItem::Checkpoint {
+                partition,
+                checkpoint,
+            } = item
+            {
+                let text = format!(
+                    "writes the checkpoint of entry {}, which keeps entries from {}",
+                    checkpoint.index, checkpoint.keep_from
+                );
+                let name = self.machines[machine].name.clone();
+                self.story
+                    .tell(self.heap.now(), name.as_str(), Some(partition), text);
+            }
             let JournalItem::Entry { partition, entry } = item else {
                 continue;
             };

@@ -58,7 +58,11 @@ impl World {
             let Some(running) = &machine.running else {
                 return Some((None, format!("{} is not up", machine.name)));
             };
-            views.push(running.node.view());
+            let view = running.node.view();
+            if view.disk.failed.is_some() {
+                return Some((None, format!("{} has no journal", machine.name)));
+            }
+            views.push(view);
         }
         for (channel, declared) in &self.topology.channels {
             for number in 0..declared.partitions {

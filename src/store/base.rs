@@ -51,7 +51,7 @@ impl Newest {
     pub(super) fn keep_from(&self) -> u64 {
         match &self.checkpoint {
             Some(JournalItem::Checkpoint { checkpoint, .. }) => {
-                checkpoint.keep_from.min(checkpoint.index)
+                checkpoint.keep_from.min(checkpoint.index + 1)
             }
             _ => 0,
         }

@@ -101,6 +101,8 @@ pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreE
     }
     let numbers = segments_from(&names, first);
     let mut expected = first;
+    // The sequence of the commit to come, once a segment was read.
+    let mut next = None;
     for number in &numbers {
         if *number != expected {
             let file = disk.path(&segment_name(expected));
@@ -109,11 +111,17 @@ pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreE
         expected = number + 1;
         let newest = numbers.last() == Some(number);
         let opened = open_segment(disk, identity.incarnation, identity.crc(), *number);
-        let result =
-            opened.and_then(|(file, header)| examined.segment(disk, &file, &header, newest, visit));
-        if let Err(error) = result {
-            examined.note(error)?;
+        let result = opened.and_then(|(file, header)| {
+            examined.check_end(next.take(), header.first_sequence);
+            examined.segment(disk, &file, &header, newest, visit)
+        });
+        match result {
+            Ok(sequence) => next = Some(sequence),
+            Err(error) => examined.note(error)?,
         }
+    }
+    if let Some(as_of) = examined.base_as_of {
+        examined.check_end(next, as_of + 1);
     }
     Ok(examined)
 }
@@ -138,6 +146,21 @@ impl Examined {
         Ok(())
     }
 
+    /// The segment read last ends before commit `reached`; it must reach `expected`.
+    fn check_end(&mut self, reached: Option<u64>, expected: u64) {
+        let Some((reached, segment)) = reached.zip(self.segments.last()) else {
+            return;
+        };
+        if reached < expected {
+            let missing = expected - reached;
+            self.damage.push(Damage {
+                file: segment.file.clone(),
+                position: segment.bytes,
+                reason: format!("{missing} commits from {reached} on are not there"),
+            });
+        }
+    }
+
     fn segment<D: Disk>(
         &mut self,
         disk: &D,
@@ -145,7 +168,7 @@ impl Examined {
         header: &SegmentHeader,
         newest: bool,
         visit: Examine<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let path = disk.path(&segment_name(header.number));
         let mut window = Window::new(file, &path);
         let mut segment = ExaminedSegment {
@@ -185,7 +208,7 @@ impl Examined {
             (position, sequence) = (at, later);
         }
         self.segments.push(segment);
-        Ok(())
+        Ok(sequence)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const ITEM_HEADER: usize = 16;
 pub(super) const ENTRY_HEADER: usize = 40;
 
 /// Bytes of a checkpoint between the channel name and its state.
-const CHECKPOINT_HEADER: usize = 40;
+const CHECKPOINT_HEADER: usize = 48;
 
 /// Bytes of a hard state after the channel name.
 const HARD_STATE: usize = 24;
@@ -305,9 +305,10 @@ pub(super) fn put_item(block: &mut BlockWriter, item: &JournalItem) {
                 next_offset,
                 time,
                 keep_from,
+                before_term,
                 state,
             } = checkpoint;
-            for number in [index, term, next_offset, &time.0, keep_from] {
+            for number in [index, term, next_offset, &time.0, keep_from, before_term] {
                 fixed.extend_from_slice(&number.to_le_bytes());
             }
             (4, state)
@@ -394,6 +395,7 @@ fn read_checkpoint(mut body: Fields<'_>) -> Result<Checkpoint, &'static str> {
         next_offset: body.u64()?,
         time: Wall(body.u64()?),
         keep_from: body.u64()?,
+        before_term: body.u64()?,
         state: Bytes::copy_from_slice(body.0),
     })
 }

@@ -17,11 +17,6 @@ pub enum Command {
         /// The bound that the others passed.
         cause: TrimCause,
     },
-    /// Every replica has synced the entries up to this one: nobody will have to be sent them again.
-    Replicated {
-        /// Raft's index.
-        index: u64,
-    },
     /// Forgets the producers that stored nothing for long. No calendar is asked: one that jumps
     /// must not make a retry a second record.
     ForgetProducers {

@@ -89,10 +89,12 @@ pub struct Checkpoint {
     pub next_offset: Offset,
     /// The time of that entry.
     pub time: Wall,
-    /// The first entry that must stay: those before hold no record that is retained, and every
-    /// replica has synced them. So has every replica this one, which is kept for its term: what a
-    /// lagging replica is sent first follows it.
+    /// The first entry that must stay, `index + 1` if none must: those before hold no record that
+    /// is retained, and every replica has synced them.
     pub keep_from: u64,
+    /// The term of the entry before that one, 0 if there is none: what a lagging replica is sent
+    /// first follows it.
+    pub before_term: u64,
     /// The encoded state (`channel`).
     pub state: Bytes,
 }

@@ -80,6 +80,9 @@ pub struct Leads {
     pub partition: u32,
     /// In this term; a higher one wins.
     pub term: u64,
+    /// All replicas have synced the entries up to this index. True for ever, whoever leads.
+    #[serde(default)]
+    pub synced: u64,
 }
 
 /// A founding record on its way.

@@ -350,12 +350,14 @@ impl Logs {
                 entry.term
             ));
         }
-        if keep_from == 0 || keep_from > index {
+        if keep_from == 0 || keep_from > index + 1 {
             return wrong(format!("it keeps entries from {keep_from}"));
         }
-        // The first that stays is known to all where any goes.
-        let last_gone = if keep_from > 1 { keep_from } else { 0 };
+        let last_gone = keep_from - 1;
         let term = log.term_at(last_gone);
+        if checkpoint.before_term != term {
+            return wrong(format!("entry {last_gone} is of term {term}"));
+        }
         let held = |disk: &Disk| {
             let other = disk.durable.get(partition);
             other.is_none_or(|other| other.founding.is_none() || other.term_at(last_gone) == term)

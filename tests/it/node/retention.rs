@@ -122,6 +122,46 @@ fn who_is_overtaken_by_age_is_told_and_goes_on() {
     assert_eq!(by_time, [(Some(5), 0, vec!["5".to_owned()])]);
 }
 
+/// A time after the last record is the end, whatever else stands in the log since.
+#[test]
+fn a_time_after_the_last_record_is_the_end() {
+    let mut fabric = fabric("age = '60s'", "");
+    let client = fabric.client("a", "publisher");
+    publish(&mut fabric, &client, 1);
+    let after = weft::types::Wall(fabric.now.wall.0 + 1_000);
+    fabric.skip(std::time::Duration::from_secs(50));
+    publish(&mut fabric, &client, 2);
+    fabric.skip(std::time::Duration::from_secs(20));
+    let gone = |fabric: &Fabric| audit(fabric).iter().all(|view| view.trimmed.age == 1);
+    fabric.run_until("the first is too old", gone);
+    let told = subscribe(&mut fabric, "b", From::Time(after));
+    assert_eq!(told, [(Some(2), 0, vec!["2".to_owned()])]);
+    let later = weft::types::Wall(fabric.now.wall.0 + 1);
+    let told = subscribe(&mut fabric, "c", From::Time(later));
+    assert_eq!(told, [(Some(2), 0, vec![])]);
+    fabric.skip(std::time::Duration::from_secs(60));
+    let told = subscribe(&mut fabric, "b", From::Time(weft::types::Wall(7)));
+    assert_eq!(told, [(Some(2), 0, vec![])]);
+}
+
+/// Promise 5: where nothing is published nothing is written.
+#[test]
+fn an_idle_fabric_writes_no_commands() {
+    let mut fabric = fabric("count = 3", "");
+    let client = fabric.client("a", "publisher");
+    for sequence in 1..=10 {
+        publish(&mut fabric, &client, sequence);
+    }
+    let lasts = |fabric: &Fabric| -> Vec<u64> {
+        let partitions = fabric.view("a").partitions;
+        partitions.iter().map(|view| view.last).collect()
+    };
+    fabric.skip(std::time::Duration::from_secs(5));
+    let before = lasts(&fabric);
+    fabric.skip(std::time::Duration::from_secs(20));
+    assert_eq!(lasts(&fabric), before);
+}
+
 /// A calendar that was set forward on one node lets go of nothing.
 #[test]
 fn one_wrong_calendar_lets_go_of_nothing() {

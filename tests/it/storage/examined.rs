@@ -94,6 +94,32 @@ fn a_journal_is_examined_as_it_lies_and_damage_is_named() {
 }
 
 #[test]
+fn a_segment_that_lost_its_end_is_told() {
+    let (_folder, disk) = real_disk();
+    let (mut journal, _) = open(&disk).expect("an empty folder");
+    for index in 1..=30 {
+        let data = Bytes::from(vec![7; 3_000]);
+        commit(&mut journal, &[entry(1, index, data)]);
+    }
+    drop(journal);
+    let sound = examine(&disk, &mut |_, _, _| {}).expect("a journal");
+    assert!(sound.damage.is_empty() && sound.segments.len() > 1);
+    let first = &sound.segments[0];
+    let file = disk.open(FIRST).expect("a segment");
+    file.write_at(b"?", first.bytes - PAGE + 80)
+        .expect("a write");
+    let examined = examine(&disk, &mut |_, _, _| {}).expect("damage is no error");
+    let [damage] = &examined.damage[..] else {
+        panic!("{:?}", examined.damage);
+    };
+    assert_eq!(
+        (&damage.file, damage.position),
+        (&first.file, first.bytes - PAGE)
+    );
+    assert!(damage.reason.starts_with("1 commits"), "{}", damage.reason);
+}
+
+#[test]
 fn a_torn_end_is_told_and_left_to_the_next_start() {
     let (folder, disk) = real_disk();
     let data = folder.path().join("data/a");

@@ -36,6 +36,7 @@ fn checkpoint(of: &Partition, index: u64, keep_from: u64) -> JournalItem {
             next_offset: index,
             time: Wall(index),
             keep_from,
+            before_term: 1,
             state: Bytes::from(format!("what {index} led to")),
         },
     }

@@ -284,12 +284,14 @@ fn state() -> BoxedStrategy<PeerMessage> {
             founding,
         },
     );
-    let leads =
-        (text(), any::<u32>(), number()).prop_map(|(channel, partition, term)| peer::Leads {
+    let leads = (text(), any::<u32>(), number(), number()).prop_map(
+        |(channel, partition, term, synced)| peer::Leads {
+            synced,
             channel: channel.as_str().into(),
             partition,
             term,
-        });
+        },
+    );
     let flags = (any::<bool>(), any::<bool>());
     (number(), vec(holds, 0..9), vec(leads, 0..9), flags)
         .prop_map(|(wall, holds, leads, (stopping, stalled))| {

@@ -130,7 +130,8 @@ impl Rebuilt {
     /// What a checkpoint keeps must be there.
     fn check_firsts(&self, machine: MachineId) -> Verdict {
         for (partition, log) in &self.logs {
-            let Some((index, keep_from)) = log.checkpoint else {
+            let kept = log.checkpoint.filter(|(index, from)| from <= index);
+            let Some((index, keep_from)) = kept else {
                 continue;
             };
             let first = self.firsts.get(partition);
