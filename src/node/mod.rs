@@ -449,8 +449,7 @@ impl Node {
             self.send(client, delimited, &Reply::Refuse(refuse), &[]);
             return;
         }
-        let now = self.now.mono;
-        let window = self.topology.limits.session_window_bytes;
+        let (now, window) = (self.now.mono, self.topology.limits.session_window_bytes);
         let session = self
             .sessions
             .entry(client.clone())
