@@ -62,6 +62,9 @@ impl World {
             if view.disk.failed.is_some() {
                 return Some((None, format!("{} has no journal", machine.name)));
             }
+            if view.stopping {
+                return Some((None, format!("{} is about to stop", machine.name)));
+            }
             views.push(view);
         }
         for (channel, declared) in &self.topology.channels {
