@@ -113,10 +113,7 @@ impl RecoveredPartition {
 }
 
 fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {
-    let keeps = |stamp: &Stamp| {
-        let _ = stamp;
-        !Sabotage::LostWindow.is_on()
-    };
+    let keeps = |_: &Stamp| !Sabotage::LostWindow.is_on();
     apply_entry(stream, entry, keeps).map_err(|error| RecoveryError::Unreadable {
         index: entry.index,
         error,

@@ -131,9 +131,9 @@ impl RecoveredLog {
 
     /// The next entry, if the checkpoint covers it: only its term is of use, to those who lag. True
     /// if it was, or if it cannot stay.
-    fn handle_covered(&mut self, entry: &LogEntry) -> Result<bool, RecoveryError> {
+    fn handle_covered(&mut self, entry: &LogEntry) -> bool {
         let Some(covered) = &self.covered else {
-            return Ok(false);
+            return false;
         };
         let (index, last) = (entry.index, self.terms.last_index());
         if index > covered.index {
@@ -145,7 +145,7 @@ impl RecoveredLog {
                 None => Some(self.committed_offset),
                 Some(before) => self.tail.get(before).map(end_offset),
             };
-            return Ok(!stands_on_it || expected != Some(entry.first_offset));
+            return !stands_on_it || expected != Some(entry.first_offset);
         }
         // Whatever stood here or after it is withdrawn.
         self.tail.clear();
@@ -157,12 +157,12 @@ impl RecoveredLog {
             self.terms.push(index, entry.term);
         }
         // Else it follows one that is gone, and is withdrawn with it later.
-        Ok(true)
+        true
     }
 
     /// The next entry.
     pub fn handle_entry(&mut self, entry: LogEntry) -> Result<(), RecoveryError> {
-        if self.handle_covered(&entry)? {
+        if self.handle_covered(&entry) {
             return Ok(());
         }
         let (index, last) = (entry.index, self.terms.last_index());

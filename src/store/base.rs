@@ -86,6 +86,11 @@ impl Base {
                 put_item(&mut block, item);
             }
         }
+        // The length of a block has 32 bits. Rather keep the segments than write half of a base.
+        let (bytes, limit) = (block.block_bytes(), u64::from(u32::MAX));
+        if bytes > limit {
+            return Err(StoreError::TooLarge { bytes, limit });
+        }
         let (bytes, _) = block.finish(BlockKind::Base, life(incarnation, 0), self.as_of, 0);
         let file = disk.create(BASE_TEMPORARY).map_err(failed("cannot make"))?;
         file.write_at(&bytes, 0).map_err(failed("cannot write"))?;

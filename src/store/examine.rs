@@ -4,7 +4,7 @@
 use crate::types::{Incarnation, JournalItem};
 
 use super::base::{BASE, Base};
-use super::folder::{LOCK, look_at_identity, segments_from};
+use super::folder::{lock, look_at_identity, segments_from};
 use super::layout::{BlockHeader, BlockKind, PAGE, SegmentHeader, position_in_block, read_item};
 use super::recovery::open_segment;
 use super::segment::{Window, segment_name};
@@ -67,12 +67,7 @@ pub type Examine<'a> = &'a mut dyn FnMut(u64, u64, JournalItem);
 /// `Folder`, `Locked` if a process uses it, `BadIdentity`, `FormatVersion`, `MissingSegment`,
 /// `Disk`. Damage is no error.
 pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreError> {
-    let _lock = disk.lock(LOCK).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => StoreError::Locked {
-            folder: disk.path(""),
-        },
-        _ => StoreError::disk("cannot lock", disk.path(LOCK), &error),
-    })?;
+    let _lock = lock(disk)?;
     let (names, identity) = look_at_identity(disk)?;
     let mut examined = Examined {
         fabric: identity.fabric.clone(),

@@ -15,7 +15,7 @@ use super::{Disk, DiskFile, Identity, StoreError};
 
 const IDENTITY: &str = "identity";
 const IDENTITY_TEMPORARY: &str = "identity.tmp";
-pub(super) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
 
 /// What a crash may leave behind, worth nothing. A spare is made anew: that it is all zeros is
 /// known only to the process that made it.
@@ -45,12 +45,7 @@ pub(super) fn open_folder<D: Disk>(
     disk: &D,
     who: &Identity,
 ) -> Result<Folder<D::Lock>, StoreError> {
-    let lock = disk.lock(LOCK).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => StoreError::Locked {
-            folder: disk.path(""),
-        },
-        _ => folder_error(disk, &error),
-    })?;
+    let lock = lock(disk)?;
     let names = disk.list().map_err(|error| folder_error(disk, &error))?;
     let known = names.iter().any(|name| name == IDENTITY);
     // Look whose it is before anything is removed.
@@ -92,6 +87,16 @@ pub(super) fn open_folder<D: Disk>(
         identity: folder.crc(),
         segments: check_numbers(disk, first, &segments)?,
         base,
+    })
+}
+
+/// Locks the folder, or says that another process has it.
+pub(super) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, StoreError> {
+    disk.lock(LOCK).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StoreError::Locked {
+            folder: disk.path(""),
+        },
+        _ => folder_error(disk, &error),
     })
 }
 

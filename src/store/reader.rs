@@ -99,7 +99,8 @@ impl<D: Disk> Reader<D> {
     /// Takes a few syncs, and holds up no writer.
     ///
     /// # Errors
-    /// `Disk`. The journal goes on with the segments; what is left over goes with the next start.
+    /// `Disk`, or `TooLarge` if the base would be: the journal goes on with the segments. What a
+    /// failed deletion left over goes with the next start.
     pub fn recycle(&self) -> Result<u64, StoreError> {
         self.shared.recycle()
     }

@@ -1,5 +1,7 @@
 //! The space of what is let go of: real nodes on real disks give it back, and lose nothing with it.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +12,15 @@ use weft::types::Record;
 use crate::fabric::{NAMES, healthy};
 use crate::support::{Fabric, wait_for, wait_until, weft};
 
-/// Bytes of a record, and how many are published: many times what the channel keeps.
+/// Bytes of a record, and how many are published at least: many times what the channel keeps.
 const BODY: usize = 100_000;
 const RECORDS: usize = 500;
+
+/// After so many it is too late.
+const RECORDS_MAX: usize = 4_000;
+
+/// So many at a time.
+const ROUND: usize = 50;
 
 /// What each node says of its disk and of `audit`: (journal bytes, first offset, next offset).
 fn looks(fabric: &Fabric) -> Vec<(u64, u64, u64)> {
@@ -49,7 +57,9 @@ fn client(fabric: &Fabric) -> Client {
     Client::connect(ConnectOptions::new(addresses.to_vec())).expect("connected")
 }
 
-fn publish(fabric: &Fabric, count: usize) {
+/// Publishes the records `numbers`; the body of each names its offset.
+fn publish(fabric: &Fabric, numbers: Range<usize>) {
+    let count = numbers.len();
     let client = client(fabric);
     let options = PublisherOptions {
         level: Level::Quorum,
@@ -58,7 +68,7 @@ fn publish(fabric: &Fabric, count: usize) {
     let (publisher, outcomes) = client.publisher(options).expect("a publisher");
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            for number in 0..count {
+            for number in numbers {
                 let record = Record {
                     subject: "audit.big".to_owned(),
                     body: Bytes::from(vec![number as u8; BODY]),
@@ -71,6 +81,33 @@ fn publish(fabric: &Fabric, count: usize) {
     });
 }
 
+/// The space comes back while records are written, not once all is quiet; how many were.
+fn publish_until_space_comes_back(fabric: &Fabric) -> usize {
+    let seen = AtomicBool::new(false);
+    let busy = |(bytes, _, next): &(u64, u64, u64)| {
+        *next > RECORDS as u64 && *next * BODY as u64 > 2 * bytes
+    };
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut records = 0;
+            while records < RECORDS || (records < RECORDS_MAX && !seen.load(Ordering::Acquire)) {
+                publish(fabric, records..records + ROUND);
+                records += ROUND;
+            }
+            records
+        });
+        while !publisher.is_finished() && !seen.load(Ordering::Acquire) {
+            seen.store(looks(fabric).iter().any(busy), Ordering::Release);
+        }
+        let records = publisher.join().expect("every record is confirmed");
+        assert!(
+            seen.load(Ordering::Acquire),
+            "nothing was free after {records} records"
+        );
+        records
+    })
+}
+
 #[test]
 fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
     let fabric = Fabric::new(&NAMES);
@@ -80,21 +117,10 @@ fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
     fabric.rewrite(&text.replace("segment_bytes = \"24 MiB\"", "segment_bytes = \"6 MiB\""));
     let mut nodes = NAMES.map(|name| fabric.start(name));
     healthy(&fabric);
-    // The space comes back while it is written, not once all is quiet.
-    std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| publish(&fabric, RECORDS));
-        wait_until("the first are let go of", || {
-            let half = (BODY * RECORDS / 2) as u64;
-            let busy = |(bytes, _, next): &(u64, u64, u64)| {
-                *next * BODY as u64 > 4 * bytes && *next * BODY as u64 > half
-            };
-            publisher.is_finished() || looks(&fabric).iter().any(busy)
-        });
-        publisher.join().expect("every record is confirmed");
-    });
-    let written = (BODY * RECORDS) as u64;
+    let records = publish_until_space_comes_back(&fabric);
+    let written = (BODY * records) as u64;
     let is_small =
-        |(bytes, _, next): &(u64, u64, u64)| *bytes < written / 2 && *next == RECORDS as u64;
+        |(bytes, _, next): &(u64, u64, u64)| *bytes < written / 2 && *next == records as u64;
     wait_until("every node has its space back", || {
         let looks = looks(&fabric);
         looks.len() == 3 && looks.iter().all(is_small)
@@ -107,18 +133,18 @@ fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
     // All agree on what is left, which is what was there, and goes on from there.
     let first = wait_for("all nodes to agree", || {
         let looks = looks(&fabric);
-        let next = RECORDS as u64;
+        let next = records as u64;
         let agreed = looks.len() == 3
             && looks
                 .iter()
                 .all(|look| (look.1, look.2) == (looks[0].1, next));
         (agreed && looks[0].1 > next / 2).then(|| looks[0].1)
     });
-    publish(&fabric, 1);
+    publish(&fabric, records..records + 1);
     let ledger = ledger(&fabric, "audit");
     assert_eq!(ledger["balanced"], true, "{ledger}");
     let stored = &ledger["stored"][0];
-    assert_eq!(stored["accepted"], RECORDS as u64 + 1);
+    assert_eq!(stored["accepted"], records as u64 + 1);
     let trimmed = stored["trimmed_by_size"].as_u64();
     assert!(trimmed >= Some(first), "{ledger}");
     // Counted since the start of the nodes.
@@ -126,13 +152,12 @@ fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
     let client = client(&fabric);
     let wanted = Wanted::new("audit.#", Start::Start);
     let mut subscription = client.subscribe(wanted).expect("subscribed");
-    for offset in first..=RECORDS as u64 {
+    for offset in first..=records as u64 {
         match subscription.next_within(Duration::from_secs(60)) {
             Ok(Item::Record(delivered)) => {
                 let id = delivered.id.expect("a stored record");
                 assert_eq!(id.offset, offset);
-                let number = offset as usize % RECORDS;
-                assert_eq!(delivered.record.body[0], number as u8);
+                assert_eq!(delivered.record.body[0], offset as u8);
             }
             other => panic!("at {offset}: {other:?}"),
         }
