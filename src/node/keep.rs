@@ -73,7 +73,7 @@ impl Node {
 
 fn bounds(keep: &Keep) -> Bounds {
     Bounds {
-        age: keep.age.map(|age| Span(age.0)),
+        age: keep.age,
         bytes: keep.size,
         count: keep.count,
     }

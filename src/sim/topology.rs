@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::topology::{Channel, Confirm, Endpoint, Fabric, Keep, Kind, Node, SpanNanos, Topology};
+use crate::topology::{Channel, Confirm, Endpoint, Fabric, Keep, Kind, Node, Topology};
 use crate::types::{ChannelName, Limits, Pattern, Span};
 
 /// The fabric of a seed: a signal channel, a wide stream, streams of a single partition, and one of
@@ -89,12 +89,12 @@ fn channel((name, kind, partitions, replicas): (&str, Kind, u32, u32)) -> (Chann
         // Every way to let go. Only `notes`, on one node, keeps everything.
         keep: match name {
             "orders" => Keep {
-                age: Some(SpanNanos(6_000_000_000)),
+                age: Some(Span::from_secs(6)),
                 size: Some(48 << 10),
                 ..Keep::default()
             },
             "audit" => Keep {
-                age: Some(SpanNanos(3_000_000_000)),
+                age: Some(Span::from_secs(3)),
                 ..Keep::default()
             },
             "news" => Keep {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use super::endpoint::Address;
 use super::keys::KeyError;
 use super::limits;
-use super::model::{Client, Confirm, Fabric, Keep, Kind, PublicKey, SpanNanos};
+use super::model::{Client, Confirm, Fabric, Keep, Kind, PublicKey};
 use super::name::check_name;
 use super::problem::Problems;
 use super::table::{At, Table, Value, shorten};
 use crate::types::limits::ENDPOINTS_MAX;
-use crate::types::{Limits, NodeName, Pattern};
+use crate::types::{Limits, NodeName, Pattern, Span};
 
 /// A whole file. Values that could not be read are absent and already reported.
 #[derive(Debug)]
@@ -423,7 +423,7 @@ fn read_keep(value: Value, problems: &mut Problems) -> Option<At<Keep>> {
         age: table
             .take("age")
             .and_then(|value| value.age(problems))
-            .map(|age| SpanNanos(age.value)),
+            .map(|age| Span(age.value)),
         size: table
             .take("size")
             .and_then(|value| value.size(problems))

@@ -123,22 +123,11 @@ pub enum Confirm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Keep {
     /// Older than this, in nanoseconds.
-    pub age: Option<SpanNanos>,
+    pub age: Option<Span>,
     /// Beyond this many bytes per partition.
     pub size: Option<u64>,
     /// Beyond this many records per partition.
     pub count: Option<u64>,
-}
-
-/// A [`Span`] as plain nanoseconds in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct SpanNanos(pub u64);
-
-impl From<Span> for SpanNanos {
-    fn from(span: Span) -> Self {
-        Self(span.0)
-    }
 }
 
 impl Topology {

@@ -156,7 +156,7 @@ impl Retained {
         let allowed = match cause {
             TrimCause::Age => keep
                 .age
-                .is_some_and(|age| newest.0 + age.0 / 1_000_000 < time.0),
+                .is_some_and(|age| newest.0 + age.as_millis() < time.0),
             // Trimmed in runs of entries, the longest a small part of all.
             TrimCause::Size => keep.size.is_some_and(|size| bytes > size / 2),
             TrimCause::Count => keep.count.is_some_and(|count| end - first >= count),
