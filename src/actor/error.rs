@@ -146,6 +146,16 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether another process holds what the node needs, which passes once that one has stopped.
+    pub fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::EndpointInUse { .. } | Self::Store(StoreError::Locked { .. })
+        )
+    }
+}
+
 fn hint(name: &Option<NodeName>) -> String {
     match name {
         Some(name) => format!("; did you mean {:?}?", name.as_str()),

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use ring::rand::SecureRandom;
 use rustix::process::{Signal, getpid, kill_process};
@@ -13,9 +14,15 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use super::{Failure, options};
-use crate::actor::{self, Exit};
+use crate::actor::{self, Exit, StartError};
 use crate::topology::Topology;
 use crate::types::NodeName;
+
+/// How long what another process holds is waited for: a node stops within this.
+const PREDECESSOR_STOPS: Duration = Duration::from_secs(5);
+
+/// How often a node looks whether its predecessor has stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `weft node`
 #[derive(Debug, clap::Args)]
@@ -45,13 +52,41 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let data = args.data.unwrap_or_else(|| folder(&topology, &args.name));
     let seed = args.seed.map_or_else(draw, Ok)?;
     tracing::info!("data in {}; seed {seed}", data.display());
-    match actor::run_node(topology, &args.name, &data, seed) {
+    let patience = match args.exit_with_parent {
+        true => PREDECESSOR_STOPS,
+        false => Duration::ZERO,
+    };
+    match run_once_free(&topology, &args.name, (&data, seed), patience) {
         Ok(Exit::Stopped) => Ok(ExitCode::SUCCESS),
         Ok(Exit::Failed(why)) => Err(Failure::internal(format!("node {}: {why}", args.name))),
         Err(error) => Err(Failure::User(miette::miette!(
             "node {} does not start: {error}",
             args.name
         ))),
+    }
+}
+
+/// Runs the node. Its predecessor may be about to stop, because its supervisor was killed: what
+/// that one still holds is waited for, for `patience`.
+fn run_once_free(
+    topology: &Topology,
+    name: &str,
+    (data, seed): (&Path, u64),
+    patience: Duration,
+) -> Result<Exit, StartError> {
+    let deadline = Instant::now() + patience;
+    let mut told = false;
+    loop {
+        match actor::run_node(topology.clone(), name, data, seed) {
+            Err(error) if error.is_in_use() && Instant::now() < deadline => {
+                if !told {
+                    tracing::info!("waits until another process has stopped: {error}");
+                    told = true;
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+            ended => return ended,
+        }
     }
 }
 
@@ -72,7 +107,7 @@ fn draw() -> Result<u64, Failure> {
 
 /// Asks this process to stop, as SIGTERM does, once nobody holds the other end of stdin.
 fn stop_with_stdin() {
-    std::thread::spawn(|| {
+    thread::spawn(|| {
         // An error ends it as well as the end does.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         let _ = kill_process(getpid(), Signal::TERM);

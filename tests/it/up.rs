@@ -177,6 +177,29 @@ fn nodes_stop_when_up_itself_is_killed() {
     }
 }
 
+/// Who kills `weft up` and starts it again finds the nodes of before about to stop.
+#[test]
+fn nodes_wait_for_those_of_a_supervisor_that_was_killed() {
+    let fabric = Fabric::new(&NAMES);
+    let data = fabric.folder.path().join("data").join("b");
+    let mut command = weft();
+    command.args(["node", "--data"]).arg(&data);
+    command.arg(&fabric.file).arg("b");
+    let log = fabric.folder.path().join("before.log");
+    let mut before = Process::start(command, &log);
+    wait_until("the node of before runs", || {
+        TcpStream::connect(fabric.endpoint("b").trim_start_matches("tcp://")).is_ok()
+    });
+    let up = Up::start(&fabric, &[]);
+    wait_until("the new one waits", || {
+        let log = up.process.flat_log();
+        log.contains("waits until another process has stopped")
+    });
+    before.kill();
+    healthy(&fabric);
+    assert!(!up.process.log().contains("started again"));
+}
+
 fn shell(line: &str) -> Output {
     Command::new("sh")
         .args(["-c", line])
