@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::table::Table;
 use crate::store::{Examined, RealDisk, StoreError, examine};
-use crate::types::{EntryKind, JournalItem, Partition};
+use crate::types::{Checkpoint, EntryKind, JournalItem, Partition};
 use crate::wire::entry::EntryContent;
 
 /// `weft journal`
@@ -210,14 +210,8 @@ fn tell(segment: u64, sequence: u64, item: &JournalItem) -> Value {
             "vote": format!("{vote:016x}"),
             "committed": commit,
         }),
-        JournalItem::Checkpoint { checkpoint, .. } => json!({
-            "item": "checkpoint",
-            "term": checkpoint.term,
-            "index": checkpoint.index,
-            "next_offset": checkpoint.next_offset,
-            "keep_from": checkpoint.keep_from,
-            "bytes": checkpoint.state.len(),
-        }),
+        JournalItem::Checkpoint { checkpoint, .. } => of_checkpoint("checkpoint", checkpoint),
+        JournalItem::Snapshot { checkpoint, .. } => of_checkpoint("snapshot", checkpoint),
         JournalItem::Entry { entry, .. } => {
             let does = match EntryContent::decode(&entry.data) {
                 Ok(EntryContent::Command(head)) => Some(format!("{:?}", head.does)),
@@ -261,4 +255,15 @@ fn line(told: &Value) -> String {
         line.push_str(&format!("  {name} {}", text(value)));
     }
     line
+}
+
+fn of_checkpoint(item: &str, checkpoint: &Checkpoint) -> Value {
+    json!({
+        "item": item,
+        "term": checkpoint.term,
+        "index": checkpoint.index,
+        "next_offset": checkpoint.next_offset,
+        "keep_from": checkpoint.keep_from,
+        "bytes": checkpoint.state.len(),
+    })
 }

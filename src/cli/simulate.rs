@@ -271,6 +271,7 @@ impl Total {
             ("elections", report.elections),
             ("trims", report.trims),
             ("segments recycled", report.recycled),
+            ("snapshots installed", report.snapshots),
             ("producers forgotten", report.forgotten),
             ("records delivered", report.delivered),
             ("signals", report.signals),

@@ -3,7 +3,9 @@
 
 use super::Node;
 use super::member::{Member, Slot};
-use crate::types::{Checkpoint, JournalItem, Partition, Sabotage};
+use crate::replica::LogStart;
+use crate::types::limits::{LOG_PLACES_MAX, REPLICA_ABSENT};
+use crate::types::{Checkpoint, JournalItem, Partition, Time};
 use crate::wire::peer::Leads;
 
 impl Node {
@@ -33,13 +35,21 @@ impl Node {
             return;
         };
         let (index, keep_from) = (checkpoint.index, checkpoint.keep_from);
+        let start = LogStart::before(&checkpoint);
+        let place = LogStart {
+            index,
+            term: checkpoint.term,
+            offset: checkpoint.next_offset,
+            time: checkpoint.time,
+        };
         let item = JournalItem::Checkpoint {
             partition: partition.clone(),
             checkpoint,
         };
         if self.journal.push_checkpoint(item, self.now.mono) {
             member.checkpointed = (index, keep_from);
-            member.replica.compact(keep_from - 1);
+            member.replica.compact(start);
+            member.remember_place(place);
             return;
         }
         self.warn(format!(
@@ -49,12 +59,23 @@ impl Node {
         ));
     }
 
-    /// A leader says how far all replicas of its partitions have synced.
+    /// A leader says how far the replicas of its partitions have synced.
     pub(super) fn note_replicated(&mut self, leads: &[Leads]) {
         for told in leads {
             let partition = Partition::new(&told.channel, told.partition);
-            if let Some(Slot::Member(member)) = self.slots.get_mut(&partition) {
-                member.replicated = member.replicated.max(told.synced);
+            if let Some(Slot::Member(member)) = self.slots.get_mut(&partition)
+                && told.term >= member.replica.term()
+            {
+                member.replicated = told.synced;
+            }
+        }
+    }
+
+    /// Looks which replicas answer their leaders, and how far those have synced.
+    pub(super) fn note_answers(&mut self) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Member(member) = slot {
+                member.note_answers(self.now.mono);
             }
         }
     }
@@ -62,33 +83,76 @@ impl Node {
 
 impl Member {
     /// The state of the partition, unless the last checkpoint says it all.
-    fn checkpoint(&mut self) -> Option<Checkpoint> {
-        if self.replica.is_serving() {
-            self.replicated = self.replicated.max(self.replica.synced_by_all());
-        }
+    fn checkpoint(&self) -> Option<Checkpoint> {
         let index = self.replica.applied();
-        let dispensable = self.dispensable(index);
-        let keep_from = dispensable + 1;
-        let term = self.replica.term_at(index).filter(|_| index > 0)?;
-        let before_term = self.replica.term_at(dispensable)?;
+        if index < self.covered {
+            return None;
+        }
+        let here = LogStart {
+            index,
+            term: self.replica.term_at(index).filter(|_| index > 0)?,
+            offset: self.stream.next_offset(),
+            time: self.stream.last_time(),
+        };
+        let start = self.dispensable(here);
+        let keep_from = start.index + 1;
         ((index, keep_from) != self.checkpointed).then(|| Checkpoint {
             index,
-            term,
-            next_offset: self.stream.next_offset(),
-            time: self.stream.last_time(),
+            term: here.term,
+            next_offset: here.offset,
+            time: here.time,
             keep_from,
-            before_term,
+            before_term: start.term,
+            before_offset: start.offset,
+            before_time: start.time,
             state: self.stream.encode(),
         })
     }
 
-    /// The entries up to this one of those up to `applied` hold nothing that is retained, and every
-    /// replica has synced them.
-    fn dispensable(&self, applied: u64) -> u64 {
-        let unretained = self.stream.unretained(applied);
-        match Sabotage::GreedyCheckpoint.is_on() {
-            true => unretained,
-            false => unretained.min(self.replicated),
+    /// The last known place in the log, up to `here`, where all is applied, before which no entry
+    /// holds anything that is retained, and none is lacked by a replica that answers.
+    fn dispensable(&self, here: LogStart) -> LogStart {
+        let last = self.stream.unretained(here.index).min(self.replicated);
+        let mut places = self.places.iter().chain([&here]).rev();
+        let place = places.find(|place| place.index <= last);
+        place.copied().unwrap_or(self.replica.start())
+    }
+
+    /// Remembers a place in the log, for when nothing before it is needed.
+    fn remember_place(&mut self, place: LogStart) {
+        let start = self.replica.start().index;
+        self.places.retain(|known| known.index >= start);
+        self.places.push_back(place);
+        if self.places.len() >= LOG_PLACES_MAX {
+            let mut kept = false;
+            self.places.retain(|_| {
+                kept = !kept;
+                kept
+            });
         }
+    }
+
+    /// On the leader: who answered lately, and how far those have synced.
+    fn note_answers(&mut self, now: Time) {
+        let Some((_, since)) = self.led.filter(|_| self.replica.is_serving()) else {
+            self.answered.clear();
+            return;
+        };
+        let mut replicated = self.replica.applied();
+        for voter in self.replica.voters() {
+            let id = voter.raft_id();
+            let Some((matched, active)) = self.replica.progress(id) else {
+                continue;
+            };
+            let answered = self.answered.entry(id).or_insert(since);
+            if active {
+                *answered = now;
+            }
+            if now.since(*answered) < REPLICA_ABSENT {
+                let sent = self.transfers.get(&id).map(|transfer| transfer.start());
+                replicated = replicated.min(sent.unwrap_or(matched));
+            }
+        }
+        self.replicated = replicated;
     }
 }

@@ -122,7 +122,7 @@ impl Node {
             cache_bytes: self.topology.limits.cache_bytes,
         };
         let stream = stream.unwrap_or_else(|| Stream::new(&self.topology.limits));
-        Member::new(Replica::new(config, log), stream, founding)
+        Member::new(self.me(), Replica::new(config, log), stream, founding)
     }
 
     fn me(&self) -> ReplicaId {

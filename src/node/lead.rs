@@ -12,7 +12,7 @@ use crate::channel::{Bounds, Stamp, Verdict};
 use crate::replica::NotLeader;
 use crate::types::limits::{APPEND_BYTES_MAX, BATCH_HEAD_MAX, PRODUCER_BYTES_MAX};
 use crate::types::{
-    EntryKind, LogEntry, NodeName, Now, Partition, Sabotage, Span, Wall, key_partition,
+    Checkpoint, EntryKind, LogEntry, NodeName, Now, Partition, Sabotage, Span, Wall, key_partition,
 };
 use crate::wire::entry::{BatchHead, CommandHead, EntryHead, ProducerStamp};
 use crate::wire::peer::{Forward, PeerMessage};
@@ -146,6 +146,9 @@ impl Node {
         }
         let mail = &mut self.mail;
         let mut post = |to: &NodeName, message| mail.post(to, message);
+        if let Some(checkpoint) = &output.installed {
+            member.install(checkpoint);
+        }
         let committed = output.committed.len();
         for entry in output.committed {
             member.apply(entry, &mut post);
@@ -156,6 +159,19 @@ impl Node {
             .failure()
             .filter(|_| !failed_before)
             .map(str::to_owned);
+        let (behind, installed) = (output.behind, output.installed);
+        if !behind.is_empty() {
+            self.begin_transfers(partition, behind);
+        }
+        if let Some(Checkpoint {
+            index, keep_from, ..
+        }) = installed
+        {
+            self.info(format!(
+                "{partition} begins anew with a snapshot of entry {index}; entries from {keep_from} \
+                 on follow"
+            ));
+        }
         if committed > 0 {
             self.serve_held(partition);
         }
@@ -175,7 +191,8 @@ impl Member {
         // The log took the entry after reading it and holds it to the offset of the one before; see
         // `Log::append`.
         let forgets = Sabotage::ForgottenTrim.is_on() && !self.replica.is_leader();
-        if !(forgets && entry.kind == EntryKind::Command) {
+        let forgotten = forgets && entry.kind == EntryKind::Command;
+        if entry.index > self.covered && !forgotten {
             apply_entry(&mut self.stream, &entry, |_| true).expect("committed entries continue");
         }
         self.confirm(entry.index, entry.term, post);

@@ -79,7 +79,7 @@ fn lane(message: &PeerMessage) -> Lane {
     let append = raft::eraftpb::MessageType::MsgAppend as i32;
     match message {
         PeerMessage::Raft(raft) if raft.kind == append => Lane::Bulk,
-        PeerMessage::Forward(_) | PeerMessage::Fetched(_) => Lane::Bulk,
+        PeerMessage::Forward(_) | PeerMessage::Fetched(_) | PeerMessage::Snapshot(_) => Lane::Bulk,
         _ => Lane::Control,
     }
 }
@@ -90,6 +90,7 @@ fn weight(message: &PeerMessage) -> u64 {
         PeerMessage::Raft(raft) => raft.entries.iter().map(|entry| entry.data.len()).sum(),
         PeerMessage::Forward(forward) => forward.records.len(),
         PeerMessage::Fetched(fetched) => fetched.entries.iter().map(|entry| entry.len()).sum(),
+        PeerMessage::Snapshot(snapshot) => snapshot.piece.len(),
         _ => 0,
     };
     payload as u64 + 128

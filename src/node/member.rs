@@ -1,14 +1,15 @@
 //! One partition as this node holds it: not founded yet, a stranger to it, or a replica with its
 //! channel's state and, while it leads, what waits to be committed or read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use super::keep::Idle;
+use super::transfer::{Receiving, Transfer};
 use crate::channel::{Stamp, Stream};
-use crate::replica::Replica;
-use crate::types::{LogEntry, NodeName, Offset, Sabotage, Time, Wall};
+use crate::replica::{LogStart, Replica};
+use crate::types::{LogEntry, NodeName, Offset, ReplicaId, Sabotage, Time, Wall};
 use crate::wire::Code;
 use crate::wire::entry::{EntryContent, EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
@@ -26,6 +27,7 @@ pub(super) enum Slot {
 
 /// A voter of a partition.
 pub(super) struct Member {
+    pub(super) me: ReplicaId,
     pub(super) replica: Replica,
     pub(super) stream: Stream,
     pub(super) founding: Founding,
@@ -46,8 +48,21 @@ pub(super) struct Member {
     pub(super) last_stamp: Wall,
     /// The index of the newest command that this leader proposed; 0 for none.
     pub(super) commanded: u64,
-    /// Every replica has synced the entries up to this one, as far as this node was told.
+    /// No replica that answers its leader lacks the entries up to this one, as this node was told
+    /// last.
     pub(super) replicated: u64,
+    /// Where the log could begin: at the entries of the last checkpoints.
+    pub(super) places: VecDeque<LogStart>,
+    /// When each replica answered last, while this one leads; by raft id.
+    pub(super) answered: BTreeMap<u64, Time>,
+    /// The snapshots that this leader owes, by raft id.
+    pub(super) transfers: BTreeMap<u64, Transfer>,
+    /// The snapshot that is being received.
+    pub(super) receiving: Option<Receiving>,
+    /// What was received, until the log has begun anew with it.
+    pub(super) incoming: Option<Stream>,
+    /// The entries up to this one have led to `stream` already, applied here or not.
+    pub(super) covered: u64,
     /// The index and `keep_from` of the newest checkpoint.
     pub(super) checkpointed: (u64, u64),
     /// Which producers were heard when, while it leads.
@@ -88,9 +103,10 @@ pub(super) struct HeldFetch {
 }
 
 impl Member {
-    pub(super) fn new(replica: Replica, stream: Stream, founding: Founding) -> Self {
+    pub(super) fn new(me: ReplicaId, replica: Replica, stream: Stream, founding: Founding) -> Self {
         let last_stamp = stream.last_time();
         Self {
+            me,
             replica,
             stream,
             founding,
@@ -104,6 +120,12 @@ impl Member {
             last_stamp,
             commanded: 0,
             replicated: 0,
+            places: VecDeque::new(),
+            answered: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            receiving: None,
+            incoming: None,
+            covered: 0,
             checkpointed: (0, 0),
             idle: Idle::default(),
         }

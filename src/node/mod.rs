@@ -26,6 +26,7 @@ mod serve;
 mod sessions;
 mod signals;
 mod subscribe;
+mod transfer;
 mod view;
 mod window;
 
@@ -261,7 +262,8 @@ impl Node {
             let stream = Some(recovered.stream);
             let mut member = self.begin_member(recovered.founding, recovered.log, stream);
             member.replica.compact(recovered.dispensable);
-            member.replicated = recovered.dispensable;
+            member.replicated = recovered.dispensable.index;
+            member.covered = recovered.covered;
             self.dirty.insert(partition.clone());
             self.slots.insert(partition, Slot::Member(Box::new(member)));
         }
@@ -340,6 +342,8 @@ impl Node {
             self.expire_interest();
             self.probe_sessions();
             self.propose_commands();
+            self.note_answers();
+            self.pump_transfers();
             self.write_checkpoints();
         }
         self.find_leaders();

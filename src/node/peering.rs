@@ -43,6 +43,8 @@ impl Node {
                 self.find_leaders();
                 self.found_partitions();
             }
+            PeerMessage::Snapshot(piece) => self.handle_snapshot(from, piece),
+            PeerMessage::Wanted(wanted) => self.handle_wanted(from, &wanted),
             PeerMessage::Found(found) => self.handle_found(from, found),
             PeerMessage::Raft(raft) => self.handle_raft(from, raft),
             PeerMessage::Forward(forward) => self.handle_forward(from, forward),
@@ -103,7 +105,7 @@ impl Node {
                     channel,
                     partition: number,
                     term,
-                    synced: member.replica.synced_by_all(),
+                    synced: member.replicated,
                 });
             }
         }

@@ -92,11 +92,16 @@ impl JournalQueue {
         self.failed.is_none() && self.checkpoints_waiting < self.commit_bytes
     }
 
+    /// The most bytes of state that a commit holds: one of a single item may be as large as most of
+    /// a segment.
+    pub(super) fn state_bytes_max(&self) -> u64 {
+        3 * self.commit_bytes
+    }
+
     /// Takes a checkpoint, unless no commit holds it.
     pub(super) fn push_checkpoint(&mut self, item: JournalItem, now: Time) -> bool {
-        // A commit of one item may be as large as most of a segment.
         let bytes = weight(&item);
-        if bytes > 3 * self.commit_bytes {
+        if bytes > self.state_bytes_max() {
             return false;
         }
         self.checkpoints += bytes;
@@ -198,7 +203,9 @@ fn weight(item: &JournalItem) -> u64 {
         JournalItem::Founding { record, .. } => record.len(),
         JournalItem::HardState { .. } => 0,
         JournalItem::Entry { entry, .. } => entry.data.len(),
-        JournalItem::Checkpoint { checkpoint, .. } => checkpoint.state.len(),
+        JournalItem::Checkpoint { checkpoint, .. } | JournalItem::Snapshot { checkpoint, .. } => {
+            checkpoint.state.len()
+        }
     };
     payload as u64 + 128
 }

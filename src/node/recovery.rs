@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::member::apply_entry;
 use crate::channel::{Stamp, Stream};
-use crate::replica::{RecoveredLog, RecoveryError};
+use crate::replica::{LogStart, RecoveredLog, RecoveryError};
 use crate::types::{Checkpoint, JournalItem, Limits, LogEntry, Partition, Sabotage};
 use crate::wire::founding::Founding;
 
@@ -23,7 +23,9 @@ pub(super) struct RecoveredPartition {
     pub(super) log: RecoveredLog,
     pub(super) stream: Stream,
     /// The entries up to this one may be gone from the journal, as a checkpoint said.
-    pub(super) dispensable: u64,
+    pub(super) dispensable: LogStart,
+    /// The entries up to this one have led to `stream` already.
+    pub(super) covered: u64,
 }
 
 impl Recovery {
@@ -50,11 +52,16 @@ impl Recovery {
             JournalItem::Checkpoint { checkpoint, .. } => {
                 recovered.handle_checkpoint(&checkpoint, &self.limits)?;
             }
+            JournalItem::Snapshot { checkpoint, .. } => {
+                recovered.handle_snapshot(&checkpoint, &self.limits)?;
+            }
             JournalItem::HardState {
                 term, vote, commit, ..
             } => {
                 for entry in recovered.log.handle_hard_state(term, vote, commit)? {
-                    apply(&mut recovered.stream, &entry)?;
+                    if entry.index > recovered.covered {
+                        apply(&mut recovered.stream, &entry)?;
+                    }
                 }
             }
         }
@@ -79,7 +86,8 @@ impl Recovery {
                 founding,
                 log,
                 stream,
-                dispensable: 0,
+                dispensable: LogStart::default(),
+                covered: 0,
             },
         );
         Ok(())
@@ -94,22 +102,38 @@ impl RecoveredPartition {
         checkpoint: &Checkpoint,
         limits: &Limits,
     ) -> Result<(), RecoveryError> {
-        let dispensable = checkpoint.keep_from.saturating_sub(1);
-        self.dispensable = self.dispensable.max(dispensable);
+        self.dispensable = LogStart::before(checkpoint);
         let begins = self.log == RecoveredLog::default();
         if !begins && self.log.commit() != checkpoint.index {
             return Ok(());
         }
-        let unreadable = |error| RecoveryError::Unreadable {
-            index: checkpoint.index,
-            error,
-        };
-        self.stream = Stream::decode(&checkpoint.state, limits).map_err(unreadable)?;
+        self.stream = decode(checkpoint, limits)?;
         if begins {
             self.log = RecoveredLog::after(checkpoint);
         }
         Ok(())
     }
+
+    /// What another replica's log had led to: this one begins anew where that did.
+    fn handle_snapshot(
+        &mut self,
+        checkpoint: &Checkpoint,
+        limits: &Limits,
+    ) -> Result<(), RecoveryError> {
+        if self.log.handle_snapshot(checkpoint) {
+            self.stream = decode(checkpoint, limits)?;
+            self.covered = checkpoint.index;
+            self.dispensable = LogStart::before(checkpoint);
+        }
+        Ok(())
+    }
+}
+
+fn decode(checkpoint: &Checkpoint, limits: &Limits) -> Result<Stream, RecoveryError> {
+    Stream::decode(&checkpoint.state, limits).map_err(|error| RecoveryError::Unreadable {
+        index: checkpoint.index,
+        error,
+    })
 }
 
 fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {

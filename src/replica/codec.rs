@@ -1,7 +1,7 @@
 //! Raft's messages in the fabric's own encoding and back.
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, Snapshot};
 
 use crate::types::Partition;
 use crate::wire::entry::EntryContent;
@@ -81,6 +81,29 @@ pub(super) fn raft_entry(term: u64, index: u64, data: Bytes) -> Entry {
     entry.index = index;
     entry.data = data;
     entry
+}
+
+/// A snapshot of Raft's: where a log begins, and whose it is.
+pub(super) fn raft_snapshot(index: u64, term: u64, conf_state: ConfState) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let metadata = snapshot.mut_metadata();
+    metadata.index = index;
+    metadata.term = term;
+    metadata.set_conf_state(conf_state);
+    snapshot
+}
+
+/// The message that makes a log begin anew after entry `index` of `term`.
+pub(super) fn snapshot_message(
+    (from, to): (u64, u64),
+    leader_term: u64,
+    snapshot: Snapshot,
+) -> Message {
+    let mut message = Message::default();
+    message.set_msg_type(MessageType::MsgSnapshot);
+    (message.from, message.to, message.term) = (from, to, leader_term);
+    message.set_snapshot(snapshot);
+    message
 }
 
 fn protobuf_kind(number: i32) -> Option<MessageType> {

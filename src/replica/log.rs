@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::codec;
 use super::recovery::{RecoveredLog, Terms};
-use crate::types::{EntryKind, LogEntry, Offset, Partition, Wall};
+use super::{LogStart, codec};
+use crate::types::{Checkpoint, EntryKind, LogEntry, Offset, Partition, Wall};
 use crate::wire::entry::EntryContent;
 
 /// The log of one replica.
@@ -21,6 +21,8 @@ pub(super) struct Log {
     hard_state: HardState,
     conf_state: ConfState,
     terms: Terms,
+    /// Where it begins; the index and term are those of `terms`.
+    start: LogStart,
     /// Entries `tail_first ..= last`, contiguous.
     tail: VecDeque<LogEntry>,
     tail_first: u64,
@@ -83,6 +85,7 @@ impl Log {
                 .sum(),
             tail: recovered.tail,
             terms: recovered.terms,
+            start: recovered.start,
             cache_bytes,
             next_offset,
             last_time,
@@ -144,9 +147,29 @@ impl Log {
         kept.clone()
     }
 
-    /// The index before the log's first.
-    pub(super) fn start(&self) -> u64 {
-        self.terms.start()
+    /// Where it begins.
+    pub(super) fn start(&self) -> LogStart {
+        let (index, term) = self.terms.before_first();
+        LogStart {
+            index,
+            term,
+            ..self.start
+        }
+    }
+
+    /// The log begins anew, after `keep_from - 1`.
+    pub(super) fn begin(&mut self, checkpoint: &Checkpoint) {
+        let start = checkpoint.keep_from - 1;
+        self.terms.begin_after(start, checkpoint.before_term);
+        self.start = LogStart::before(checkpoint);
+        self.tail.clear();
+        (self.tail_first, self.tail_bytes) = (start + 1, 0);
+        self.next_offset = checkpoint.before_offset;
+        self.last_time = checkpoint.before_time;
+        self.time_before_tail = checkpoint.before_time;
+        self.loaded = Vec::new();
+        // Raft has forgotten what it was waiting for.
+        *self.wish.borrow_mut() = WishState::default();
     }
 
     /// See [`super::Replica::term_at`].
@@ -154,9 +177,11 @@ impl Log {
         self.terms.get(index)
     }
 
-    /// Forgets the entries up to `index`.
-    pub(super) fn compact(&mut self, index: u64) {
-        self.terms.compact(index);
+    /// Forgets the entries up to that of `start`.
+    pub(super) fn compact(&mut self, start: LogStart) {
+        if self.terms.compact(start.index) {
+            self.start = start;
+        }
     }
 
     /// Lets go of applied entries beyond the cache.
@@ -209,6 +234,11 @@ impl Log {
         }
         state.taken = state.wish.is_some();
         state.wish
+    }
+
+    /// The voters.
+    pub(super) fn conf_state(&self) -> &ConfState {
+        &self.conf_state
     }
 
     /// Keeps what the journal gave for Raft to ask again, if it is what the log holds.
@@ -313,7 +343,7 @@ impl Storage for Log {
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
-        if low <= self.terms.start() {
+        if low <= self.terms.before_first().0 {
             return Err(Error::Store(StorageError::Compacted));
         }
         let Some(entries) = self.in_memory(low, high) else {
@@ -349,7 +379,7 @@ impl Storage for Log {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index < self.terms.start() {
+        if index < self.terms.before_first().0 {
             return Err(Error::Store(StorageError::Compacted));
         }
         self.terms
@@ -358,15 +388,19 @@ impl Storage for Log {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.terms.start() + 1)
+        Ok(self.terms.before_first().0 + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
         Ok(self.last())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // Only what every replica has synced is forgotten, so no follower needs a snapshot.
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Where the log begins. What came of the entries before is sent beside Raft.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let (index, term) = self.terms.before_first();
+        if index == 0 || index < request_index {
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        Ok(codec::raft_snapshot(index, term, self.conf_state.clone()))
     }
 }

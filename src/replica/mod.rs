@@ -13,13 +13,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::eraftpb::{Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use crate::types::limits::{
     APPEND_BYTES_MAX, APPENDS_INFLIGHT_MAX, ELECTION_TICKS, HEARTBEAT_TICKS,
 };
 use crate::types::{
-    JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId, Sabotage,
+    Checkpoint, JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId,
+    Sabotage, Wall,
 };
 use crate::wire::entry::EntryContent;
 use crate::wire::peer::RaftMessage;
@@ -55,6 +56,10 @@ pub struct Replica {
     /// The newest `Ready` that changed the term or the vote.
     voted: u64,
     failure: Option<String>,
+    /// What Raft was just told to begin anew with.
+    incoming: Option<Checkpoint>,
+    /// The `Ready` that began anew, until it is synced.
+    begun: Option<u64>,
 }
 
 /// What a replica wants after it was stepped.
@@ -71,6 +76,24 @@ pub struct ReplicaOutput {
     pub committed: Vec<LogEntry>,
     /// A read from the journal that a lagging follower needs; at most one is under way.
     pub load: Option<LoadRequest>,
+    /// The log began anew with this, before anything of `committed` that is beyond its entry.
+    pub installed: Option<Checkpoint>,
+    /// The raft ids of replicas that lack entries from before this leader's log. They are sent
+    /// nothing before [`Replica::report_snapshot`].
+    pub behind: Vec<u64>,
+}
+
+/// Where a log begins: what it has no entries of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogStart {
+    /// The index before the first entry, 0 for a log from its beginning.
+    pub index: u64,
+    /// The term of that index.
+    pub term: u64,
+    /// The offset of the first record after it.
+    pub offset: Offset,
+    /// The time of that index's entry.
+    pub time: Wall,
 }
 
 /// A proposal that could not be made: this replica does not lead, or is about to hand over.
@@ -116,6 +139,8 @@ impl Replica {
             synced: 0,
             voted: 0,
             failure: None,
+            incoming: None,
+            begun: None,
         };
         replica.steady();
         replica
@@ -128,7 +153,8 @@ impl Replica {
 
     /// Time passed: `limits::TICK` of it.
     pub fn handle_tick(&mut self) {
-        if self.failure.is_none() {
+        // Who has just begun anew stands for no election before that is synced.
+        if self.failure.is_none() && self.begun.is_none() {
             self.raw.tick();
             self.steady();
         }
@@ -141,6 +167,9 @@ impl Replica {
         }
         let message = codec::from_wire(message)?;
         self.check_message(&message)?;
+        if self.begun.is_some() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+            return Ok(());
+        }
         let outcome = self.raw.step(message);
         self.steady();
         match outcome {
@@ -148,6 +177,41 @@ impl Replica {
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// The log begins anew with what the leader `from` of `term` has sent: all that this log lacks
+    /// of it follows by and by. False if this log needs it no more, or follows another leader.
+    pub fn install(&mut self, from: u64, term: u64, checkpoint: Checkpoint) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        let (index, before) = (checkpoint.keep_from - 1, checkpoint.before_term);
+        let conf_state = self.raw.store().conf_state().clone();
+        let snapshot = codec::raft_snapshot(index, before, conf_state);
+        let message = codec::snapshot_message((from, self.config.me.raft_id()), term, snapshot);
+        // Refused only if its sender is no voter, which it then is not for anybody.
+        let _ = self.raw.step(message);
+        self.steady();
+        let begins = self.raw.raft.raft_log.unstable_snapshot().is_some();
+        self.incoming = begins.then_some(checkpoint);
+        begins
+    }
+
+    /// Goes on with a replica that was behind: it has begun anew with what it was sent, or not.
+    pub fn report_snapshot(&mut self, raft_id: u64, begun: bool) {
+        let status = match begun {
+            true => SnapshotStatus::Finish,
+            false => SnapshotStatus::Failure,
+        };
+        self.raw.report_snapshot(raft_id, status);
+        self.steady();
+    }
+
+    /// Whether this leader sends nothing to the replica until that has begun anew.
+    pub fn awaits_snapshot(&self, raft_id: u64) -> bool {
+        let progress = self.raw.raft.prs().get(raft_id);
+        let waits = |progress: &Progress| progress.state == ProgressState::Snapshot;
+        self.is_leader() && progress.is_some_and(waits)
     }
 
     /// The journal synced everything of the `Ready` with this number and before.
@@ -161,6 +225,14 @@ impl Replica {
         }
         if self.failure.is_none() {
             self.raw.on_persist_ready(self.synced);
+            // Raft takes a snapshot for applied only once it is synced.
+            if self
+                .begun
+                .take_if(|number| *number <= self.synced)
+                .is_some()
+            {
+                self.raw.advance_apply();
+            }
             self.steady();
         }
     }
@@ -297,19 +369,16 @@ impl Replica {
         self.raw.store().term_at(index)
     }
 
-    /// On the leader, the highest index that every voter is known to have synced; else 0.
-    pub fn synced_by_all(&self) -> u64 {
-        let matched = self.config.voters.iter().map(|voter| {
-            let progress = self.progress(voter.raft_id());
-            progress.map_or(0, |(matched, _)| matched)
-        });
-        matched.min().unwrap_or(0)
+    /// Where the log begins.
+    pub fn start(&self) -> LogStart {
+        self.raw.store().start()
     }
 
-    /// Forgets the applied entries up to `index`: every replica has them.
-    pub fn compact(&mut self, index: u64) {
-        let applied = self.applied();
-        self.raw.mut_store().compact(index.min(applied));
+    /// Forgets the entries up to that of `start`, which is applied.
+    pub fn compact(&mut self, start: LogStart) {
+        if start.index <= self.applied() {
+            self.raw.mut_store().compact(start);
+        }
     }
 
     /// The last index.
@@ -356,6 +425,9 @@ impl Replica {
     fn handle_ready(&mut self, output: &mut ReplicaOutput) {
         let mut ready = self.raw.ready();
         let number = ready.number();
+        if !ready.snapshot().is_empty() && !self.begin(output) {
+            return;
+        }
         let partition = &self.config.partition;
         for entry in ready.take_entries() {
             match self.raw.mut_store().append(entry) {
@@ -387,9 +459,12 @@ impl Replica {
                 commit,
             });
         }
-        output
-            .messages
-            .extend(ready.take_messages().into_iter().map(|m| self.to_wire(m)));
+        for message in ready.take_messages() {
+            match message.get_msg_type() {
+                MessageType::MsgSnapshot => output.behind.push(message.to),
+                _ => output.messages.push(self.to_wire(message)),
+            }
+        }
         let mut promises = ready.take_persisted_messages();
         if self.voted <= self.synced {
             // It promises nothing but to be alive in a term that is synced. Held behind a slow
@@ -404,8 +479,14 @@ impl Replica {
         for entry in ready.take_committed_entries() {
             output.committed.push(self.raw.store().committed(&entry));
         }
+        let begins = !ready.snapshot().is_empty();
         self.raw.advance_append_async(ready);
-        self.raw.advance_apply();
+        if begins {
+            self.begun = Some(number);
+        }
+        if self.begun.is_none() {
+            self.raw.advance_apply();
+        }
         let applied = self.raw.raft.raft_log.applied();
         self.raw.mut_store().trim_cache(applied);
         self.steady();
@@ -422,6 +503,22 @@ impl Replica {
         } else if self.outstanding.len() == 1 {
             self.handle_persisted(number);
         }
+    }
+
+    /// Raft begins anew with what was just installed.
+    fn begin(&mut self, output: &mut ReplicaOutput) -> bool {
+        let Some(checkpoint) = self.incoming.take() else {
+            let reason = "Raft begins anew with what nobody sent".to_owned();
+            self.failure = Some(reason);
+            return false;
+        };
+        self.raw.mut_store().begin(&checkpoint);
+        output.items.push(JournalItem::Snapshot {
+            partition: self.config.partition.clone(),
+            checkpoint: checkpoint.clone(),
+        });
+        output.installed = Some(checkpoint);
+        true
     }
 
     fn release_held(&mut self, output: &mut ReplicaOutput) {
@@ -507,7 +604,7 @@ impl Replica {
             codec::content(&entry.data)?;
         }
         // What lies before this log's start is no longer known, and a late copy of it no harm.
-        let known = self.raw.store().start() + 1..=self.commit();
+        let known = self.start().index + 1..=self.commit();
         for entry in message
             .entries
             .iter()

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::LogStart;
 use crate::types::{Checkpoint, LogEntry, Offset, Sabotage, Wall};
 
 /// The terms of a log as runs: cheap, since a term lasts.
@@ -32,6 +33,11 @@ pub struct RecoveredLog {
     committed_time: Wall,
     /// Set while the log begins with a checkpoint and no hard state was told since.
     covered: Option<Covered>,
+    /// Where it begins; the index and term are those of `terms`.
+    pub(super) start: LogStart,
+    /// Set while the log begins with a snapshot and no hard state was told since: entries that do
+    /// not fit are void.
+    unsettled: bool,
 }
 
 /// The entries that a checkpoint is made of.
@@ -126,7 +132,27 @@ impl RecoveredLog {
         };
         let before = checkpoint.keep_from.saturating_sub(1).min(checkpoint.index);
         log.terms.begin_after(before, checkpoint.before_term);
+        log.start = LogStart::before(checkpoint);
         log
+    }
+
+    /// The log begins anew with what another replica sent; true if its state counts. What came of
+    /// its entries is known already where the log began with a later checkpoint.
+    pub fn handle_snapshot(&mut self, checkpoint: &Checkpoint) -> bool {
+        self.tail.clear();
+        if self.covered.is_some() {
+            let (start, term) = self.terms.start;
+            self.terms.begin_after(start, term);
+            return false;
+        }
+        let start = checkpoint.keep_from.saturating_sub(1);
+        self.terms.begin_after(start, checkpoint.before_term);
+        self.start = LogStart::before(checkpoint);
+        (self.commit, self.committed_offset) = (start, checkpoint.before_offset);
+        self.committed_time = checkpoint.before_time;
+        self.term = self.term.max(checkpoint.before_term);
+        self.unsettled = true;
+        true
     }
 
     /// The next entry, if the checkpoint covers it: only its term is of use, to those who lag. True
@@ -166,7 +192,11 @@ impl RecoveredLog {
             return Ok(());
         }
         let (index, last) = (entry.index, self.terms.last_index());
-        if index <= self.commit || index > last + 1 {
+        let fits = index > self.commit && index <= last + 1;
+        if self.unsettled && !(fits && self.offset_at(index) == Some(entry.first_offset)) {
+            return Ok(());
+        }
+        if !fits {
             return Err(RecoveryError::Gap {
                 index,
                 last,
@@ -225,6 +255,7 @@ impl RecoveredLog {
                 last,
             });
         }
+        self.unsettled = false;
         (self.term, self.vote, self.commit) = (term, vote, commit);
         let committed = self.tail.partition_point(|entry| entry.index <= commit);
         let entries: Vec<LogEntry> = self.tail.drain(..committed).collect();
@@ -233,6 +264,14 @@ impl RecoveredLog {
             self.committed_time = entry.time;
         }
         Ok(entries)
+    }
+
+    /// Where an entry of this index above `commit` has to begin.
+    fn offset_at(&self, index: u64) -> Option<Offset> {
+        match index.checked_sub(self.commit + 2) {
+            None => Some(self.committed_offset),
+            Some(before) => self.tail.get(before as usize).map(end_offset),
+        }
     }
 
     /// Raft's commit index.
@@ -258,6 +297,18 @@ impl RecoveredLog {
     }
 }
 
+impl LogStart {
+    /// Where a log begins that keeps what the checkpoint says.
+    pub fn before(checkpoint: &Checkpoint) -> Self {
+        Self {
+            index: checkpoint.keep_from.saturating_sub(1),
+            term: checkpoint.before_term,
+            offset: checkpoint.before_offset,
+            time: checkpoint.before_time,
+        }
+    }
+}
+
 fn end_offset(entry: &LogEntry) -> Offset {
     entry.first_offset + u64::from(entry.count)
 }
@@ -280,13 +331,13 @@ impl Terms {
         self.last
     }
 
-    /// The index before the first.
-    pub(super) fn start(&self) -> u64 {
-        self.start.0
+    /// The index before the first, and its term.
+    pub(super) fn before_first(&self) -> (u64, u64) {
+        self.start
     }
 
     /// No index up to `start`, whose term this is, is known, and none after it.
-    fn begin_after(&mut self, start: u64, term: u64) {
+    pub(super) fn begin_after(&mut self, start: u64, term: u64) {
         *self = Self {
             start: (start, term),
             runs: Vec::new(),
@@ -294,10 +345,10 @@ impl Terms {
         };
     }
 
-    /// Forgets the indices up to `index`, which is one of the log.
-    pub(super) fn compact(&mut self, index: u64) {
+    /// Forgets the indices up to `index`; whether that is one of the log, and not forgotten yet.
+    pub(super) fn compact(&mut self, index: u64) -> bool {
         let Some(term) = self.get(index).filter(|_| index > self.start.0) else {
-            return;
+            return false;
         };
         self.start = (index, term);
         // The run that goes on after it begins there now.
@@ -307,6 +358,7 @@ impl Terms {
         if let Some((_, term)) = next.filter(|_| index < self.last) {
             self.runs.insert(0, (index + 1, term));
         }
+        true
     }
 
     /// Appends index `last + 1`.
@@ -372,6 +424,8 @@ mod tests {
             time: Wall(5),
             keep_from,
             before_term: 2,
+            before_offset: keep_from.saturating_sub(1),
+            before_time: Wall(4),
             state: Bytes::new(),
         }
     }
@@ -396,7 +450,7 @@ mod tests {
         }
         assert!(log.tail.is_empty());
         log.handle_entry(entry(11, 3, 10, 2)).expect("after it");
-        assert_eq!((log.terms.start(), log.next_offset()), (7, 12));
+        assert_eq!((log.terms.before_first().0, log.next_offset()), (7, 12));
         let committed = log.handle_hard_state(3, 0, 11).expect("settles it");
         assert_eq!(committed.len(), 1);
         let terms: Vec<_> = (6..=12).map(|index| log.terms.get(index)).collect();
@@ -426,7 +480,10 @@ mod tests {
         log.handle_entry(entry(4, 1, 3, 1)).expect("not gone yet");
         log.handle_entry(entry(11, 3, 10, 1)).expect("the next");
         log.handle_hard_state(4, 0, 11).expect("settles it");
-        assert_eq!((log.terms.start(), log.terms.get(10)), (10, Some(3)));
+        assert_eq!(
+            (log.terms.before_first().0, log.terms.get(10)),
+            (10, Some(3))
+        );
 
         // One that must be there and is not, or is another.
         let mut log = RecoveredLog::after(&checkpoint(10, 9));
@@ -448,7 +505,7 @@ mod tests {
             let mut left = terms.clone();
             left.compact(start);
             left.compact(start.saturating_sub(1));
-            assert_eq!(left.start(), start);
+            assert_eq!(left.before_first().0, start);
             for index in 0..=6 {
                 let expected = terms.get(index).filter(|_| index >= start);
                 assert_eq!(left.get(index), expected, "{index} after {start}");

@@ -27,6 +27,7 @@ enum Kind {
     PowerCutInStart,
     PowerCutOfSeveral,
     PowerCutOfAll,
+    Away,
     Stop,
     Freeze,
     Split,
@@ -44,7 +45,7 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 26] = [
+const KINDS: [Kind; 27] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCutInStep,
@@ -57,6 +58,7 @@ const KINDS: [Kind; 26] = [
     Kind::PowerCutInStart,
     Kind::PowerCutOfSeveral,
     Kind::PowerCutOfAll,
+    Kind::Away,
     Kind::Stop,
     Kind::Freeze,
     Kind::Split,
@@ -228,6 +230,15 @@ impl World {
                 }
                 Ok(())
             }
+            Kind::Away => {
+                // Two at once would leave nobody to go on without them.
+                if self.machines.iter().all(|machine| !machine.away) {
+                    self.report.fired("node away");
+                    self.machines[victim].away = true;
+                    self.crash(victim, false, "loses power for long")?;
+                }
+                Ok(())
+            }
             Kind::Stop => self.stop(victim),
             Kind::Freeze => {
                 self.freeze(victim);
@@ -366,6 +377,7 @@ impl World {
     fn end_life(&mut self, machine: MachineId, power_stays: bool) {
         self.machines[machine].die(power_stays);
         let down = match self.faults.over {
+            _ if self.machines[machine].away => self.dice.millis(5_000, 15_000),
             true => self.dice.millis(100, 500),
             false => self.dice.millis(50, 6_000),
         };
@@ -392,6 +404,7 @@ impl World {
             return Ok(());
         }
         let now = self.heap.now();
+        self.machines[machine].away = false;
         let fails = std::mem::take(&mut self.machines[machine].fails_to_start);
         if fails {
             let changes = self.dice.between(0, 12);

@@ -28,6 +28,8 @@ pub(super) struct Machine {
     pub(super) sync_us: (u64, u64),
     /// The power goes again as it starts.
     pub(super) fails_to_start: bool,
+    /// Whether it stays down for long the next time.
+    pub(super) away: bool,
     /// The next start need not lose what was written: the power stayed on.
     pub(super) kept: bool,
     /// Whether its disk says that it has no room left.
@@ -92,6 +94,7 @@ impl Machine {
             disk: SimDisk::new(dice.number()),
             sync_us: SYNC_US,
             fails_to_start: false,
+            away: false,
             kept: true,
             full: false,
         }

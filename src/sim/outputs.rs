@@ -73,6 +73,35 @@ impl World {
         }
     }
 
+    fn tell_of_checkpoint(&mut self, machine: MachineId, item: &JournalItem) {
+        let (partition, text) = match item {
+            JournalItem::Checkpoint {
+                partition,
+                checkpoint,
+            } => {
+                let (index, from) = (checkpoint.index, checkpoint.keep_from);
+                let text = format!(
+                    "writes the checkpoint of entry {index}, which keeps entries from {from}"
+                );
+                (partition, text)
+            }
+            JournalItem::Snapshot {
+                partition,
+                checkpoint,
+            } => {
+                self.report.snapshots += 1;
+                let (index, from) = (checkpoint.index, checkpoint.keep_from);
+                let text =
+                    format!("begins anew with a snapshot of entry {index}, from entry {from} on");
+                (partition, text)
+            }
+            _ => return,
+        };
+        let name = self.machines[machine].name.clone();
+        self.story
+            .tell(self.heap.now(), name.as_str(), Some(partition), text);
+    }
+
     fn persist(&mut self, machine: MachineId, sequence: u64, items: Vec<JournalItem>) -> Verdict {
         let life = self.machines[machine].life;
         let under_way = self.machines[machine].running.as_ref();
@@ -82,19 +111,7 @@ impl World {
         }
         self.oracles.written(machine, &items)?;
         for item in &items {
-            if let JournalItem::Checkpoint {
-                partition,
-                checkpoint,
-            } = item
-            {
-                let text = format!(
-                    "writes the checkpoint of entry {}, which keeps entries from {}",
-                    checkpoint.index, checkpoint.keep_from
-                );
-                let name = self.machines[machine].name.clone();
-                self.story
-                    .tell(self.heap.now(), name.as_str(), Some(partition), text);
-            }
+            self.tell_of_checkpoint(machine, item);
             let JournalItem::Entry { partition, entry } = item else {
                 continue;
             };

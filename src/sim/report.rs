@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 36] = [
+pub(super) const FAULTS: [&str; 37] = [
     "bad weather",
     "calendar set back",
     "calendar set forward",
@@ -22,6 +22,7 @@ pub(super) const FAULTS: [&str; 36] = [
     "full disk",
     "graceful stop",
     "hostile frame",
+    "node away",
     "noise between nodes",
     "peer frame cut short",
     "power cut",
@@ -68,6 +69,8 @@ pub struct Report {
     pub trims: u64,
     /// Segments of journals that went.
     pub recycled: u64,
+    /// Snapshots that a replica's log began anew with.
+    pub snapshots: u64,
     /// Producers forgotten by a partition.
     pub forgotten: u64,
     /// Records delivered from stored channels.

@@ -40,14 +40,15 @@ impl Newest {
     pub(super) fn note(&mut self, item: &JournalItem) {
         let place = match item {
             JournalItem::Founding { .. } => &mut self.founding,
-            JournalItem::Checkpoint { .. } => &mut self.checkpoint,
+            JournalItem::Checkpoint { .. } | JournalItem::Snapshot { .. } => &mut self.checkpoint,
             JournalItem::HardState { .. } => &mut self.hard_state,
             JournalItem::Entry { .. } => return,
         };
         *place = Some(item.clone());
     }
 
-    /// The first entry that must stay; 0 if all must.
+    /// The first entry that must stay; 0 if all must, as after a snapshot: it is believed only
+    /// together with all that followed it.
     pub(super) fn keep_from(&self) -> u64 {
         match &self.checkpoint {
             Some(JournalItem::Checkpoint { checkpoint, .. }) => {
@@ -55,6 +56,11 @@ impl Newest {
             }
             _ => 0,
         }
+    }
+
+    /// Whether it has a checkpoint, and not a snapshot that none has followed.
+    pub(super) fn has_checkpoint(&self) -> bool {
+        matches!(self.checkpoint, Some(JournalItem::Checkpoint { .. }))
     }
 
     /// What comes before all entries.

@@ -50,6 +50,8 @@ pub(super) struct Fence {
 pub(super) struct Log {
     fences: Vec<Fence>,
     tail: Run,
+    /// The segment of a snapshot that no checkpoint has followed yet: it and all after it stay.
+    snapshot: Option<u64>,
     /// How often entries were withdrawn; tells a reader that its plan is void.
     pub(super) withdrawals: u64,
 }
@@ -134,6 +136,15 @@ impl Log {
             (false, _) => Some(self.tail.end_index()),
             (true, fence) => fence.map(|fence| fence.end_index),
         }
+    }
+
+    /// Everything is void; what comes begins anew.
+    fn begin(&mut self, snapshot: Option<u64>) {
+        *self = Self {
+            snapshot,
+            withdrawals: self.withdrawals + 1,
+            ..Self::default()
+        };
     }
 
     fn push(&mut self, index: u64, slot: Slot) {
@@ -233,6 +244,25 @@ impl Index {
             let newest = self.newest.entry(item.partition().clone()).or_default();
             newest.note(item);
         }
+        match item {
+            JournalItem::Snapshot { partition, .. } => {
+                let log = self.logs.entry(partition.clone()).or_default();
+                log.begin(Some(self.tail_number));
+            }
+            JournalItem::Checkpoint { partition, .. } => {
+                if let Some(log) = self.logs.get_mut(partition) {
+                    log.snapshot = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The entries of this log are void, and what came after them is known already.
+    pub(super) fn void(&mut self, partition: &Partition) {
+        if let Some(log) = self.logs.get_mut(partition) {
+            log.begin(None);
+        }
     }
 
     /// The first segment that must stay: all before it hold only entries that may go.
@@ -241,9 +271,11 @@ impl Index {
             let newest = self.newest.get(partition);
             let keep_from = newest.map_or(0, Newest::keep_from);
             let mut fences = log.fences.iter();
-            fences.find(|fence| fence.end_index > keep_from)
+            let kept = fences.find(|fence| fence.end_index > keep_from);
+            let segments = kept.map(|fence| fence.segment).into_iter();
+            segments.chain(log.snapshot).min()
         });
-        let first = needed.map(|fence| fence.segment).min();
+        let first = needed.min();
         first.unwrap_or(self.tail_number)
     }
 

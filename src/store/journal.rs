@@ -50,10 +50,17 @@ pub struct Journal<D: Disk> {
 #[derive(Debug)]
 struct Pending {
     sequence: u64,
-    entries: Vec<(Partition, u64, Slot)>,
-    /// All that are no entries.
-    others: Vec<JournalItem>,
+    items: Vec<Written>,
     end: u64,
+}
+
+/// What a commit holds.
+#[derive(Debug)]
+enum Written {
+    /// The entry of this index.
+    Entry(Partition, u64, Slot),
+    /// Anything else.
+    Other(JournalItem),
 }
 
 /// What the writer and its readers share.
@@ -181,15 +188,16 @@ impl<D: Disk> Journal<D> {
             .map_err(|error| self.disk_error("cannot sync", &error));
         self.remember(result)?;
         let mut index = locked(&self.shared.index);
-        for (partition, number, slot) in &pending.entries {
-            index.push(partition, *number, *slot);
-        }
-        for item in &pending.others {
-            index.note(item);
+        for written in &pending.items {
+            match written {
+                Written::Entry(partition, number, slot) => index.push(partition, *number, *slot),
+                Written::Other(item) => {
+                    index.note(item);
+                    self.may_recycle |= matches!(item, JournalItem::Checkpoint { .. });
+                }
+            }
         }
         index.synced = pending.sequence;
-        let checkpoint = |item: &JournalItem| matches!(item, JournalItem::Checkpoint { .. });
-        self.may_recycle |= pending.others.iter().any(checkpoint);
         self.tail.position = pending.end;
         Ok(())
     }
@@ -253,6 +261,9 @@ impl<D: Disk> Journal<D> {
             if partition.channel.as_str().len() > usize::from(u8::MAX) {
                 return Err(StoreError::LongName(partition.channel.to_string()));
             }
+            if let JournalItem::Snapshot { checkpoint, .. } = item {
+                ends.insert(partition, checkpoint.keep_from);
+            }
             if let JournalItem::Entry { entry, .. } = item {
                 let end = match ends.get(partition) {
                     Some(end) => Some(*end),
@@ -301,22 +312,17 @@ impl<D: Disk> Journal<D> {
             .file
             .write_at(&bytes, position)
             .map_err(|error| self.disk_error("cannot write", &error))?;
-        let entries = items
-            .iter()
-            .zip(starts)
-            .filter_map(|(item, start)| match item {
-                JournalItem::Entry { partition, entry } => Some((
-                    partition.clone(),
-                    entry.index,
-                    slot(entry, position + start),
-                )),
-                _ => None,
-            });
-        let other = |item: &&JournalItem| !matches!(item, JournalItem::Entry { .. });
+        let written = items.iter().zip(starts).map(|(item, start)| match item {
+            JournalItem::Entry { partition, entry } => Written::Entry(
+                partition.clone(),
+                entry.index,
+                slot(entry, position + start),
+            ),
+            other => Written::Other(other.clone()),
+        });
         self.pending = Some(Pending {
             sequence: self.sequence,
-            entries: entries.collect(),
-            others: items.iter().filter(other).cloned().collect(),
+            items: written.collect(),
             end: position + bytes.len() as u64,
         });
         self.sequence += 1;

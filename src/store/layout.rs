@@ -25,7 +25,7 @@ pub(super) const ITEM_HEADER: usize = 16;
 pub(super) const ENTRY_HEADER: usize = 40;
 
 /// Bytes of a checkpoint between the channel name and its state.
-const CHECKPOINT_HEADER: usize = 48;
+const CHECKPOINT_HEADER: usize = 64;
 
 /// Bytes of a hard state after the channel name.
 const HARD_STATE: usize = 24;
@@ -298,7 +298,7 @@ pub(super) fn put_item(block: &mut BlockWriter, item: &JournalItem) {
             fixed.extend_from_slice(&[entry.kind as u8, 0, 0, 0]);
             (3, &entry.data)
         }
-        JournalItem::Checkpoint { checkpoint, .. } => {
+        JournalItem::Checkpoint { checkpoint, .. } | JournalItem::Snapshot { checkpoint, .. } => {
             let Checkpoint {
                 index,
                 term,
@@ -306,12 +306,18 @@ pub(super) fn put_item(block: &mut BlockWriter, item: &JournalItem) {
                 time,
                 keep_from,
                 before_term,
+                before_offset,
+                before_time,
                 state,
             } = checkpoint;
             for number in [index, term, next_offset, &time.0, keep_from, before_term] {
                 fixed.extend_from_slice(&number.to_le_bytes());
             }
-            (4, state)
+            for number in [before_offset, &before_time.0] {
+                fixed.extend_from_slice(&number.to_le_bytes());
+            }
+            let begins = matches!(item, JournalItem::Snapshot { .. });
+            (if begins { 5 } else { 4 }, state)
         }
     };
     let mut head = [0; ITEM_HEADER];
@@ -335,7 +341,9 @@ pub(super) fn item_payload_bytes(item: &JournalItem) -> u64 {
         JournalItem::Founding { record, .. } => record.len(),
         JournalItem::HardState { .. } => HARD_STATE,
         JournalItem::Entry { entry, .. } => ENTRY_HEADER + entry.data.len(),
-        JournalItem::Checkpoint { checkpoint, .. } => CHECKPOINT_HEADER + checkpoint.state.len(),
+        JournalItem::Checkpoint { checkpoint, .. } | JournalItem::Snapshot { checkpoint, .. } => {
+            CHECKPOINT_HEADER + checkpoint.state.len()
+        }
     };
     (ITEM_HEADER + item.partition().channel.as_str().len() + body) as u64
 }
@@ -383,6 +391,10 @@ pub(super) fn read_item(payload: &[u8]) -> Result<(JournalItem, usize), &'static
             partition,
             checkpoint: read_checkpoint(body)?,
         },
+        5 => JournalItem::Snapshot {
+            partition,
+            checkpoint: read_checkpoint(body)?,
+        },
         _ => return Err("the item is of an unknown kind"),
     };
     Ok((item, bytes))
@@ -396,6 +408,8 @@ fn read_checkpoint(mut body: Fields<'_>) -> Result<Checkpoint, &'static str> {
         time: Wall(body.u64()?),
         keep_from: body.u64()?,
         before_term: body.u64()?,
+        before_offset: body.u64()?,
+        before_time: Wall(body.u64()?),
         state: Bytes::copy_from_slice(body.0),
     })
 }

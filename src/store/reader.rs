@@ -349,9 +349,15 @@ fn rebuild<F: super::DiskFile>(
             let (item, bytes) = read_item(&payload[offset..])
                 .map_err(|reason| damaged(window.path, stands, reason))?;
             offset += bytes;
-            if let JournalItem::Entry { partition, entry } = &item {
-                let run = index.entry(partition.clone()).or_default();
-                run.push(entry.index, slot(entry, stands));
+            match &item {
+                JournalItem::Entry { partition, entry } => {
+                    let run = index.entry(partition.clone()).or_default();
+                    run.push(entry.index, slot(entry, stands));
+                }
+                JournalItem::Snapshot { partition, .. } => {
+                    index.remove(partition);
+                }
+                _ => {}
             }
         }
         position += header.block_bytes();

@@ -88,11 +88,19 @@ impl<'a> Reading<'a> {
         path: &str,
         position: u64,
     ) -> Result<(), StoreError> {
-        if !matches!(item, JournalItem::Entry { .. }) {
-            if self.base.is_some() {
-                return Ok(());
+        let known = self.base.as_ref();
+        match &item {
+            JournalItem::Entry { .. } => {}
+            // Which entries are void it says in its place only.
+            JournalItem::Snapshot { partition, .. } => {
+                let newest = known.and_then(|base| base.newest.get(partition));
+                match newest.is_some_and(Newest::has_checkpoint) {
+                    true => self.index.void(partition),
+                    false => self.index.note(&item),
+                }
             }
-            self.index.note(&item);
+            _ if known.is_some() => return Ok(()),
+            _ => self.index.note(&item),
         }
         reject(path, position, (self.visit)(item))
     }

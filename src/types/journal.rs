@@ -76,6 +76,15 @@ pub enum JournalItem {
         /// The checkpoint.
         checkpoint: Checkpoint,
     },
+    /// The log begins anew: everything of it that was written before is void. It goes on with the
+    /// first entry that the checkpoint keeps; those up to the checkpoint's come after this item and
+    /// have led to its state already.
+    Snapshot {
+        /// Whose log it belongs to.
+        partition: Partition,
+        /// What another replica's log had led to.
+        checkpoint: Checkpoint,
+    },
 }
 
 /// A partition's state after the committed entry `index`.
@@ -90,11 +99,15 @@ pub struct Checkpoint {
     /// The time of that entry.
     pub time: Wall,
     /// The first entry that must stay, `index + 1` if none must: those before hold no record that
-    /// is retained, and every replica has synced them.
+    /// is retained, and no replica that takes part lacks them.
     pub keep_from: u64,
     /// The term of the entry before that one, 0 if there is none: what a lagging replica is sent
     /// first follows it.
     pub before_term: u64,
+    /// The offset of the first record of the entries that must stay, or of those to come.
+    pub before_offset: Offset,
+    /// The time of the entry before that one, 0 if there is none.
+    pub before_time: Wall,
     /// The encoded state (`channel`).
     pub state: Bytes,
 }
@@ -106,7 +119,8 @@ impl JournalItem {
             Self::Founding { partition, .. }
             | Self::HardState { partition, .. }
             | Self::Entry { partition, .. }
-            | Self::Checkpoint { partition, .. } => partition,
+            | Self::Checkpoint { partition, .. }
+            | Self::Snapshot { partition, .. } => partition,
         }
     }
 }

@@ -154,6 +154,25 @@ pub const DELIVER_BYTES_MAX: u64 = 256 << 10;
 /// `no_leader` if it was never sent to one. The protocol promises an answer within 5 s.
 pub const PUBLISH_TIMEOUT: Span = Span::from_millis(4_500);
 
+/// A replica that has not answered its leader for this long is not waited for: entries that hold
+/// nothing retained go without it, and it is sent a snapshot when it is back. Longer than a restart
+/// takes, so that who comes back soon goes on where it was.
+pub const REPLICA_ABSENT: Span = Span::from_secs(5);
+
+/// Bytes of a snapshot in one message: few enough that what travels on the same lane waits little.
+pub const SNAPSHOT_PIECE_BYTES: u64 = 256 << 10;
+
+/// A piece of a snapshot that is not answered for this long is sent again.
+pub const SNAPSHOT_RESEND: Span = Span::from_secs(1);
+
+/// Snapshots that a node sends at once, and that it takes at once: each is held in memory until the
+/// last piece has arrived, and is as large as a commit of the journal at most.
+pub const SNAPSHOTS_MAX: usize = 4;
+
+/// Places in a log that are remembered for the next checkpoint with their offsets, per partition.
+/// When there are as many, every other one is forgotten.
+pub const LOG_PLACES_MAX: usize = 256;
+
 /// A leader holds a fetch that finds nothing new for this long, then answers that there is nothing.
 pub const FETCH_WAIT: Span = Span::from_millis(1_000);
 

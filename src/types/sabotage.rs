@@ -50,8 +50,8 @@ pub enum Sabotage {
     ForgottenTrim,
     /// A reader is not told that records are gone that it had not come to.
     SilentTrim,
-    /// Entries may go that a replica lacks.
-    GreedyCheckpoint,
+    /// A replica that begins anew is not sent the entries that are still retained.
+    SnapshotWithoutTail,
     /// A checkpoint lacks what producers sent before.
     HollowCheckpoint,
 }
@@ -81,7 +81,7 @@ impl Sabotage {
         Self::UncountedTrim,
         Self::ForgottenTrim,
         Self::SilentTrim,
-        Self::GreedyCheckpoint,
+        Self::SnapshotWithoutTail,
         Self::HollowCheckpoint,
     ];
 
@@ -109,7 +109,7 @@ impl Sabotage {
             Self::UncountedTrim => "uncounted-trim",
             Self::ForgottenTrim => "forgotten-trim",
             Self::SilentTrim => "silent-trim",
-            Self::GreedyCheckpoint => "greedy-checkpoint",
+            Self::SnapshotWithoutTail => "snapshot-without-tail",
             Self::HollowCheckpoint => "hollow-checkpoint",
         }
     }

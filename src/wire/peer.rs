@@ -42,6 +42,10 @@ pub enum PeerMessage {
     Fetch(Fetch),
     /// Answers `Fetch`.
     Fetched(Fetched),
+    /// A piece of a partition's state, for a replica whose log ends before the leader's begins.
+    Snapshot(SnapshotPiece),
+    /// Answers `Snapshot`.
+    Wanted(SnapshotWanted),
 }
 
 /// The beat.
@@ -80,7 +84,8 @@ pub struct Leads {
     pub partition: u32,
     /// In this term; a higher one wins.
     pub term: u64,
-    /// All replicas have synced the entries up to this index. True for ever, whoever leads.
+    /// All replicas that answered lately have synced the entries up to this index, or are sent a
+    /// snapshot of a log that begins after it.
     #[serde(default)]
     pub synced: u64,
 }
@@ -234,4 +239,70 @@ pub struct Fetched {
     pub start: Option<Offset>,
     /// Why there is nothing, where the receiver cannot serve; try whoever leads.
     pub refusal: Option<Refusal>,
+}
+
+/// What a snapshot is of. Two with equal heads have the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotHead {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The raft id of the leader that sends it.
+    pub from: u64,
+    /// The raft id of the replica it is for.
+    pub to: u64,
+    /// The leader's term.
+    pub term: u64,
+    /// The log goes on after this index: entries up to it are sent no more.
+    pub start: u64,
+    /// The term of the entry at `start`.
+    pub start_term: u64,
+    /// The offset of the first record after it.
+    pub start_offset: Offset,
+    /// The time of the entry at `start`.
+    pub start_time: Wall,
+    /// The state is what the entries up to this index have led to.
+    pub index: u64,
+    /// The term of that entry.
+    pub index_term: u64,
+    /// The offset after that entry.
+    pub next_offset: Offset,
+    /// The newest time up to that entry.
+    pub time: Wall,
+    /// Bytes of the encoded state.
+    pub bytes: u64,
+    /// Its CRC-32.
+    pub crc: u32,
+}
+
+/// A part of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPiece {
+    /// What it is part of.
+    pub head: SnapshotHead,
+    /// How many bytes of the state come before it.
+    pub position: u64,
+    /// Its bytes.
+    pub piece: Bytes,
+}
+
+/// How much of a snapshot the receiver has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotWanted {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The raft id of the receiver of the snapshot.
+    pub from: u64,
+    /// The term of the leader that sends it.
+    pub term: u64,
+    /// The snapshot's `start`.
+    pub start: u64,
+    /// The snapshot's `index`.
+    pub index: u64,
+    /// The receiver has this many bytes from its beginning. All of them once its log goes on after
+    /// `start`.
+    pub position: u64,
 }

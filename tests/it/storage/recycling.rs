@@ -37,6 +37,8 @@ fn checkpoint(of: &Partition, index: u64, keep_from: u64) -> JournalItem {
             time: Wall(index),
             keep_from,
             before_term: 1,
+            before_offset: keep_from - 1,
+            before_time: Wall(keep_from - 1),
             state: Bytes::from(format!("what {index} led to")),
         },
     }

@@ -1,6 +1,6 @@
 //! What a journal gives back at a start, held against what was written to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{Disk, Fact, Logs, ReplicaLog};
@@ -16,6 +16,9 @@ struct Rebuilt {
     logs: BTreeMap<Partition, ReplicaLog>,
     /// The first entry given of each.
     firsts: BTreeMap<Partition, u64>,
+    /// Those that begin with a snapshot. Entries that were void before it may come after it, until a
+    /// hard state does.
+    begun: BTreeSet<Partition>,
 }
 
 impl Logs {
@@ -36,11 +39,22 @@ impl Logs {
                     self.begin(machine, &partition, &mut log, checkpoint);
                     true
                 }
+                // A checkpoint that came after it is known already, and the entries with it.
+                JournalItem::Snapshot { .. } if log.is_covered() => true,
+                JournalItem::Snapshot { .. } => {
+                    rebuilt.begun.insert(partition.clone());
+                    rebuilt.firsts.remove(&partition);
+                    false
+                }
                 JournalItem::Entry { entry, .. } => {
-                    let first = rebuilt.firsts.entry(partition.clone());
-                    let first = first.or_insert(entry.index);
-                    *first = entry.index.min(*first);
-                    self.is_covered(machine, &partition, &mut log, entry)?
+                    let begins = log.term == 0 && rebuilt.begun.contains(&partition);
+                    let void = begins && !self.follows(&partition, &log, entry);
+                    if !void {
+                        let first = rebuilt.firsts.entry(partition.clone());
+                        let first = first.or_insert(entry.index);
+                        *first = entry.index.min(*first);
+                    }
+                    void || self.is_covered(machine, &partition, &mut log, entry)?
                 }
                 _ => false,
             };
@@ -77,7 +91,7 @@ impl Logs {
         log: &mut ReplicaLog,
         entry: &LogEntry,
     ) -> Verdict<bool> {
-        let Some((index, _)) = log.checkpoint.filter(|_| log.term == 0) else {
+        let Some((index, _)) = log.checkpoint.filter(|_| log.is_covered()) else {
             return Ok(false);
         };
         let facts = self.facts.get(partition);
@@ -92,6 +106,14 @@ impl Logs {
         // What stood after it then was withdrawn.
         log.entries.truncate(index as usize);
         Ok(true)
+    }
+
+    /// Whether the entry could follow what is there of a log that begins with a snapshot.
+    fn follows(&self, partition: &Partition, log: &ReplicaLog, entry: &LogEntry) -> bool {
+        let facts = self.facts.get(partition);
+        let known = facts.and_then(|facts| facts.get(&(entry.term, entry.index)));
+        let fits = entry.index > log.commit && entry.index <= log.last() + 1;
+        fits && known.is_some_and(|fact| log.is_followed_by(fact))
     }
 
     fn compare(
@@ -147,6 +169,11 @@ impl Rebuilt {
 }
 
 impl ReplicaLog {
+    /// Whether what it begins with may cover the entries that come.
+    fn is_covered(&self) -> bool {
+        self.checkpoint.is_some() && self.term == 0
+    }
+
     /// Whether the entry could follow what is there.
     fn is_followed_by(&self, fact: &Fact) -> bool {
         let before = fact.entry.index - 1;
