@@ -168,8 +168,8 @@ impl Node {
         }) = installed
         {
             self.info(format!(
-                "{partition} begins anew with a snapshot of entry {index}; entries from {keep_from} \
-                 on follow"
+                "{partition} begins anew with a snapshot of entry {index}; entries from \
+                 {keep_from} on follow"
             ));
         }
         if committed > 0 {

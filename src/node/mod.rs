@@ -8,6 +8,7 @@
 
 mod accept;
 mod checkpoint;
+mod error;
 mod feed;
 mod founding;
 mod io;
@@ -42,6 +43,7 @@ use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
 use crate::wire::client::{Hello, NodeEndpoints, Refuse, Reply, Request, VERSION, View, Welcome};
 use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
 
+pub use error::NodeError;
 pub use io::{ClientId, Droppable, Gauges, Input, Lane, Level, Outbox, Output};
 use mail::Mail;
 use member::Slot;
@@ -69,42 +71,6 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// Draws everything random in it. Another one for each start.
     pub seed: u64,
-}
-
-/// Why a node cannot start on this journal with this topology.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NodeError {
-    /// The topology does not name the node.
-    #[error("the topology has no node {0}")]
-    NoSuchNode(NodeName),
-    /// A partition has copies elsewhere than the topology wants them.
-    #[error(
-        "{partition} has its copies on {has}, the topology wants them on {wants}; moving \
-         partitions is \
-         not built yet: give the channel and the nodes back their former declaration"
-    )]
-    Moved {
-        /// The partition.
-        partition: Partition,
-        /// The voters.
-        has: String,
-        /// The placement.
-        wants: String,
-    },
-    /// The number of partitions changed.
-    #[error(
-        "the channel {channel} was founded with {had} partitions, the topology says {says}; the \
-         count \
-         never changes, since it decides where keys belong: declare a new channel"
-    )]
-    Repartitioned {
-        /// The channel.
-        channel: ChannelName,
-        /// As founded.
-        had: u32,
-        /// As declared.
-        says: u32,
-    },
 }
 
 /// One node of the fabric.

@@ -5,6 +5,7 @@
 //! (`persisted_messages`) is held until the journal has synced them; only a leader's appends leave
 //! at once. This room never looks into a record and never decides who may publish.
 
+mod checks;
 mod codec;
 mod log;
 mod recovery;
@@ -12,7 +13,7 @@ mod recovery;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::{HardState, Message, MessageType};
 use raft::{Config, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use crate::types::limits::{
@@ -444,20 +445,7 @@ impl Replica {
             }
         }
         if let Some(state) = ready.hs() {
-            let before = self.raw.mut_store().set_hard_state(state.clone());
-            if (before.term, before.vote) != (state.term, state.vote) {
-                self.voted = number;
-            }
-            let forgets = Sabotage::ForgottenVote.is_on();
-            let vote = if forgets { 0 } else { state.vote };
-            let (term, commit) = (state.term, state.commit);
-            let partition = partition.clone();
-            output.items.push(JournalItem::HardState {
-                partition,
-                term,
-                vote,
-                commit,
-            });
+            self.take_hard_state(number, state, output);
         }
         for message in ready.take_messages() {
             match message.get_msg_type() {
@@ -505,6 +493,23 @@ impl Replica {
         }
     }
 
+    fn take_hard_state(&mut self, number: u64, state: &HardState, output: &mut ReplicaOutput) {
+        let before = self.raw.mut_store().set_hard_state(state.clone());
+        if (before.term, before.vote) != (state.term, state.vote) {
+            self.voted = number;
+        }
+        let forgets = Sabotage::ForgottenVote.is_on();
+        let vote = if forgets { 0 } else { state.vote };
+        let (term, commit) = (state.term, state.commit);
+        let partition = self.config.partition.clone();
+        output.items.push(JournalItem::HardState {
+            partition,
+            term,
+            vote,
+            commit,
+        });
+    }
+
     /// Raft begins anew with what was just installed.
     fn begin(&mut self, output: &mut ReplicaOutput) -> bool {
         let Some(checkpoint) = self.incoming.take() else {
@@ -537,87 +542,6 @@ impl Replica {
 
     fn to_wire(&self, message: Message) -> RaftMessage {
         codec::to_wire(&self.config.partition, message)
-    }
-
-    /// What Raft would believe blindly, or stop the process over.
-    fn check_message(&self, message: &Message) -> Result<(), String> {
-        let known = |id: u64| self.config.voters.iter().any(|voter| voter.raft_id() == id);
-        if message.to != self.config.me.raft_id() || !known(message.from) {
-            return Err(format!(
-                "it goes from {:x} to {:x}",
-                message.from, message.to
-            ));
-        }
-        if message.term > self.term().saturating_add(1 << 32) {
-            return Err(format!("its term {} is absurd", message.term));
-        }
-        let kind = message.get_msg_type();
-        if kind == MessageType::MsgHeartbeat && message.commit > self.last_index() {
-            return Err(format!(
-                "it says {} is committed, this log ends at {}",
-                message.commit,
-                self.last_index()
-            ));
-        }
-        if kind == MessageType::MsgPropose || kind == MessageType::MsgSnapshot {
-            return Err(format!("a {kind:?} has no place here"));
-        }
-        if kind == MessageType::MsgAppend
-            && message.term >= self.term()
-            && self.is_leader()
-            && message.term == self.term()
-        {
-            return Err(format!(
-                "it claims to lead term {}, as this replica does",
-                message.term
-            ));
-        }
-        let beyond = message.index.max(message.reject_hint) > self.last_index();
-        if kind == MessageType::MsgAppendResponse
-            && beyond
-            && self.is_leader()
-            && message.term == self.term()
-        {
-            let last = self.last_index();
-            return Err(format!(
-                "it answers for entries after {last}, the last here"
-            ));
-        }
-        self.check_entries(message)
-    }
-
-    fn check_entries(&self, message: &Message) -> Result<(), String> {
-        let append = message.get_msg_type() == MessageType::MsgAppend;
-        if append && message.index > 0 && message.log_term == 0 {
-            // Raft takes term 0 for that of every index beyond its log's end.
-            let before = message.index;
-            return Err(format!(
-                "it gives no term for entry {before} before its own"
-            ));
-        }
-        let mut index = message.index;
-        for entry in &message.entries {
-            index = index.saturating_add(1);
-            if entry.index != index || entry.term == 0 || entry.term > message.term {
-                return Err(format!("its entry {} is out of place", entry.index));
-            }
-            codec::content(&entry.data)?;
-        }
-        // What lies before this log's start is no longer known, and a late copy of it no harm.
-        let known = self.start().index + 1..=self.commit();
-        for entry in message
-            .entries
-            .iter()
-            .filter(|entry| known.contains(&entry.index))
-        {
-            if self.raw.raft.raft_log.term(entry.index) != Ok(entry.term) {
-                return Err(format!(
-                    "its entry {} contradicts a committed one",
-                    entry.index
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Raft draws its election timeout from an ambient generator whenever it resets; ours depends

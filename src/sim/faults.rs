@@ -218,27 +218,14 @@ impl World {
             }
             Kind::PowerCutOfSeveral => {
                 self.report.fired("power cut of several");
-                for victim in self.faults.half() {
-                    self.crash(victim, false, "loses power with others")?;
-                }
-                Ok(())
+                let half = self.faults.half();
+                self.crash_all(half, "loses power with others")
             }
             Kind::PowerCutOfAll => {
                 self.report.fired("power cut of all");
-                for victim in 0..self.machines.len() {
-                    self.crash(victim, false, "loses power with all others")?;
-                }
-                Ok(())
+                self.crash_all(0..self.machines.len(), "loses power with all others")
             }
-            Kind::Away => {
-                // Two at once would leave nobody to go on without them.
-                if self.machines.iter().all(|machine| !machine.away) {
-                    self.report.fired("node away");
-                    self.machines[victim].away = true;
-                    self.crash(victim, false, "loses power for long")?;
-                }
-                Ok(())
-            }
+            Kind::Away => self.send_away(victim),
             Kind::Stop => self.stop(victim),
             Kind::Freeze => {
                 self.freeze(victim);
@@ -262,6 +249,24 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    fn crash_all(&mut self, victims: impl IntoIterator<Item = MachineId>, how: &str) -> Verdict {
+        for victim in victims {
+            self.crash(victim, false, how)?;
+        }
+        Ok(())
+    }
+
+    /// A machine stays without power for long.
+    fn send_away(&mut self, victim: MachineId) -> Verdict {
+        // Two at once would leave nobody to go on without them.
+        if self.machines.iter().any(|machine| machine.away) {
+            return Ok(());
+        }
+        self.report.fired("node away");
+        self.machines[victim].away = true;
+        self.crash(victim, false, "loses power for long")
     }
 
     fn begin_lasting(&mut self, kind: Kind, victim: MachineId) {

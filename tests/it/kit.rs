@@ -16,6 +16,9 @@ use weft::types::{
 use weft::wire::client::{Message, Publish, Reply, Request, Subscribe};
 use weft::wire::{decode_reply, encode_request, records};
 
+/// Bytes of a frame between nodes that counts as large.
+pub(crate) const LARGE: usize = 100_000;
+
 /// Several nodes and whoever talks to them.
 pub(crate) struct Fabric {
     pub(crate) topology: Arc<Topology>,
@@ -28,6 +31,8 @@ pub(crate) struct Fabric {
     waiting: VecDeque<(NodeName, u64)>,
     /// Frames from the first to the second are lost.
     pub(crate) cut: BTreeSet<(NodeName, NodeName)>,
+    /// Of frames to a peer that have more than [`LARGE`] bytes, only so many more arrive.
+    pub(crate) large_frames: Option<usize>,
     /// Clients whose pipe is full.
     pub(crate) full: BTreeSet<ClientId>,
     /// The largest frame that any node sent to a peer.
@@ -78,6 +83,7 @@ impl Fabric {
             journals: BTreeMap::new(),
             slow_disks: BTreeSet::new(),
             waiting: VecDeque::new(),
+            large_frames: None,
             cut: BTreeSet::new(),
             full: BTreeSet::new(),
             largest_peer_frame: 0,
@@ -330,7 +336,14 @@ impl Fabric {
             Output::ToPeer { peer, frame, .. } => {
                 self.peer_bytes += frame.len();
                 self.largest_peer_frame = self.largest_peer_frame.max(frame.len());
-                if !self.cut.contains(&(name.clone(), peer.clone())) {
+                let mut passes = !self.cut.contains(&(name.clone(), peer.clone()));
+                if let Some(left) = &mut self.large_frames
+                    && frame.len() > LARGE
+                {
+                    passes &= *left > 0;
+                    *left = left.saturating_sub(1);
+                }
+                if passes {
                     self.queue.push_back((
                         peer,
                         Input::PeerFrame {
@@ -410,8 +423,13 @@ fn load(items: &[JournalItem], request: &LoadRequest) -> Vec<LogEntry> {
         if let JournalItem::Entry { partition, entry } = item
             && *partition == request.partition
         {
-            log.truncate(entry.index as usize - 1);
+            log.retain(|kept| kept.index < entry.index);
             log.push(entry.clone());
+        }
+        if let JournalItem::Snapshot { partition, .. } = item
+            && *partition == request.partition
+        {
+            log.clear();
         }
     }
     let wanted = |entry: &&LogEntry| match request.from {

@@ -9,6 +9,7 @@ mod replication;
 mod retention;
 mod signals;
 mod subscribe;
+mod transfer;
 
 use weft::wire::Code;
 use weft::wire::client::{Confirmed, Deliver, Message, Refuse, Reply};

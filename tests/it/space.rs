@@ -81,12 +81,14 @@ fn publish(fabric: &Fabric, numbers: Range<usize>) {
     });
 }
 
+/// Whether a node's journal has less than half of what was written to it.
+fn has_space_back((bytes, _, next): &(u64, u64, u64)) -> bool {
+    *next > RECORDS as u64 && *next * BODY as u64 > 2 * bytes
+}
+
 /// The space comes back while records are written, not once all is quiet; how many were.
 fn publish_until_space_comes_back(fabric: &Fabric) -> usize {
     let seen = AtomicBool::new(false);
-    let busy = |(bytes, _, next): &(u64, u64, u64)| {
-        *next > RECORDS as u64 && *next * BODY as u64 > 2 * bytes
-    };
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| {
             let mut records = 0;
@@ -97,7 +99,7 @@ fn publish_until_space_comes_back(fabric: &Fabric) -> usize {
             records
         });
         while !publisher.is_finished() && !seen.load(Ordering::Acquire) {
-            seen.store(looks(fabric).iter().any(busy), Ordering::Release);
+            seen.store(looks(fabric).iter().any(has_space_back), Ordering::Release);
         }
         let records = publisher.join().expect("every record is confirmed");
         assert!(
@@ -108,13 +110,55 @@ fn publish_until_space_comes_back(fabric: &Fabric) -> usize {
     })
 }
 
-#[test]
-fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
+/// Nodes whose `audit` keeps 2 MiB, in journals of small segments.
+fn fabric() -> Fabric {
     let fabric = Fabric::new(&NAMES);
     let text = fabric.text();
     let audit = "[channel.audit]\n";
     let text = text.replace(audit, &format!("{audit}keep = {{ size = \"2 MiB\" }}\n"));
     fabric.rewrite(&text.replace("segment_bytes = \"24 MiB\"", "segment_bytes = \"6 MiB\""));
+    fabric
+}
+
+/// Nothing waits for a node that is away; when it is back, it begins anew with what is left.
+#[test]
+fn space_comes_back_while_a_node_is_away_and_it_goes_on_with_a_snapshot() {
+    let fabric = fabric();
+    let mut nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    publish(&fabric, 0..ROUND);
+    nodes[2].kill();
+    let mut records = ROUND;
+    wait_until("space comes back", || {
+        publish(&fabric, records..records + ROUND);
+        records += ROUND;
+        looks(&fabric).iter().any(has_space_back)
+    });
+    let back = fabric.start(NAMES[2]);
+    healthy(&fabric);
+    let next = records as u64;
+    wait_until("all agree", || {
+        let looks = looks(&fabric);
+        let same = |look: &(u64, u64, u64)| (look.1, look.2) == (looks[0].1, next);
+        looks.len() == 3 && looks.iter().all(same)
+    });
+    let log = back.flat_log();
+    assert!(log.contains("audit/0 begins anew with a snapshot"), "{log}");
+    let first = looks(&fabric)[0].1;
+    let client = client(&fabric);
+    let wanted = Wanted::new("audit.#", Start::Start);
+    let mut reader = client.subscribe(wanted).expect("subscribed");
+    for offset in first..next {
+        match reader.next_within(Duration::from_secs(60)) {
+            Ok(Item::Record(read)) => assert_eq!(read.id.map(|id| id.offset), Some(offset)),
+            other => panic!("at {offset}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
+    let fabric = fabric();
     let mut nodes = NAMES.map(|name| fabric.start(name));
     healthy(&fabric);
     let records = publish_until_space_comes_back(&fabric);

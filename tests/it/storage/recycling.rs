@@ -164,6 +164,126 @@ fn power_that_goes_while_segments_go_takes_nothing_along() {
     }
 }
 
+/// A snapshot of entry 60, after which the log goes on with entry 50.
+fn snapshot(of: &Partition) -> JournalItem {
+    let JournalItem::Checkpoint { checkpoint, .. } = checkpoint(of, 60, 50) else {
+        unreachable!("a checkpoint");
+    };
+    JournalItem::Snapshot {
+        partition: of.clone(),
+        checkpoint,
+    }
+}
+
+/// A log of forty entries that begins anew with a snapshot in the middle of a segment, beside a
+/// partition whose space comes back.
+fn begin_anew<D: Disk>(journal: &mut Journal<D>) -> Result<(), StoreError> {
+    let (of, busy) = (partition(0), partition(1));
+    let mut commits = vec![vec![founding(&of), founding(&busy)]];
+    let of_busy = |index: u64| {
+        let JournalItem::Entry { entry, .. } = entry(1, index, vec![9; DATA]) else {
+            unreachable!("an entry");
+        };
+        let partition = busy.clone();
+        [
+            JournalItem::Entry { partition, entry },
+            hard_state(&busy, 1, index),
+        ]
+    };
+    for index in 1..=40 {
+        let mut items = vec![entry(1, index, vec![1; 100]), hard_state(&of, 1, index - 1)];
+        items.extend(of_busy(index));
+        commits.push(items);
+    }
+    commits.push(vec![snapshot(&of), hard_state(&of, 2, 49)]);
+    for index in 50..=80 {
+        let mut items = vec![entry(2, index, vec![2; 100]), hard_state(&of, 2, index)];
+        items.extend(of_busy(index - 9));
+        commits.push(items);
+    }
+    commits.push(vec![checkpoint(&busy, 71, 71)]);
+    for items in commits {
+        journal.write(&items)?;
+        journal.sync()?;
+    }
+    Ok(())
+}
+
+/// What `of` begins with, and what follows that.
+fn assert_begun(items: &[JournalItem], context: &str) {
+    let of = partition(0);
+    let own: Vec<_> = items
+        .iter()
+        .filter(|item| *item.partition() == of)
+        .collect();
+    assert_eq!(*own[0], founding(&of), "{context}");
+    let place = own.iter().rposition(|item| **item == snapshot(&of));
+    let place = place.unwrap_or_else(|| panic!("{context}: no snapshot"));
+    let indices = own[place..].iter().filter_map(|item| match item {
+        JournalItem::Entry { entry, .. } => Some((entry.term, entry.index)),
+        _ => None,
+    });
+    let expected: Vec<_> = (50..=80).map(|index| (2, index)).collect();
+    assert_eq!(indices.collect::<Vec<_>>(), expected, "{context}");
+    assert!(own.contains(&&hard_state(&of, 2, 80)), "{context}");
+}
+
+/// What a log held before its snapshot is void, wherever it stands and whichever of it is left;
+/// the snapshot and all after it stay until a checkpoint has followed.
+#[test]
+fn a_log_that_began_anew_stays_whole_while_others_give_back_space() {
+    let disk = SimDisk::new(5);
+    let (mut journal, _) = open(&disk).expect("an empty disk");
+    begin_anew(&mut journal).expect("a healthy disk");
+    let reader = journal.reader();
+    let load = |from| {
+        reader
+            .load(&request(LoadFrom::Index(from)))
+            .expect("a read")
+    };
+    let assert_reads = |context: &str| {
+        assert!(load(1).is_empty() && load(40).is_empty(), "{context}");
+        let read: Vec<_> = load(50)
+            .iter()
+            .map(|entry| (entry.term, entry.index))
+            .collect();
+        let expected: Vec<_> = (50..=80).map(|index| (2, index)).collect();
+        assert_eq!(read, expected, "{context}");
+    };
+    assert_reads("as written");
+    let before = disk.changes();
+    assert!(reader.recycle().expect("a healthy disk") > 1);
+    let steps = disk.changes() - before;
+    assert_reads("with less segments");
+    let gap = journal.write(&[entry(2, 82, "too far")]);
+    assert!(matches!(gap, Err(StoreError::Gap { .. })), "{gap:?}");
+    drop((journal, reader));
+    for cut in 0..=steps {
+        let context = format!("power cut at change {cut}");
+        let disk = SimDisk::new(cut);
+        let (mut journal, _) = open(&disk).expect("an empty disk");
+        begin_anew(&mut journal).expect("a healthy disk");
+        disk.cut_power_after(cut);
+        let recycled = journal.reader().recycle();
+        assert_eq!(recycled.is_ok(), cut == steps, "{context}");
+        drop(journal);
+        disk.crash();
+        let (mut journal, items) = open(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_begun(&items, &context);
+        journal.reader().recycle().expect("a healthy disk");
+        commit(&mut journal, &[entry(2, 81, "goes on")]);
+    }
+    // Once a checkpoint has followed, what it does not need goes too.
+    let (mut journal, _) = open(&disk).expect("the disk");
+    commit(&mut journal, &[checkpoint(&partition(0), 80, 81)]);
+    assert!(journal.reader().recycle().expect("a healthy disk") > 0);
+    drop(journal);
+    disk.crash();
+    let (_, items) = open(&disk).expect("the disk");
+    assert!(items.contains(&checkpoint(&partition(0), 80, 81)));
+    assert!(!items.contains(&snapshot(&partition(0))));
+}
+
 /// A folder of the format before is read, and goes on in this one.
 #[test]
 fn a_folder_of_the_first_format_goes_on() {

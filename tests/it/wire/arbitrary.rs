@@ -419,6 +419,46 @@ fn fetch() -> BoxedStrategy<PeerMessage> {
     prop_oneof![fetch, fetched].boxed()
 }
 
+fn snapshot() -> BoxedStrategy<PeerMessage> {
+    let numbers = vec(number(), 10);
+    let head = (text(), any::<u32>(), numbers, any::<u32>());
+    let head = head.prop_map(|(channel, partition, numbers, crc)| peer::SnapshotHead {
+        channel: channel.as_str().into(),
+        partition,
+        from: numbers[0],
+        to: numbers[1],
+        term: numbers[2],
+        start: numbers[3],
+        start_term: numbers[4],
+        start_offset: numbers[5],
+        start_time: Wall(numbers[6]),
+        index: numbers[7],
+        index_term: numbers[8],
+        next_offset: numbers[9],
+        time: Wall(numbers[0]),
+        bytes: numbers[1],
+        crc,
+    });
+    (head, number(), blob(300), any::<bool>())
+        .prop_map(|(head, position, piece, asks)| match asks {
+            true => PeerMessage::Wanted(peer::SnapshotWanted {
+                channel: head.channel,
+                partition: head.partition,
+                from: head.to,
+                term: head.term,
+                start: head.start,
+                index: head.index,
+                position,
+            }),
+            false => PeerMessage::Snapshot(peer::SnapshotPiece {
+                head,
+                position,
+                piece,
+            }),
+        })
+        .boxed()
+}
+
 pub(super) fn peer_message() -> BoxedStrategy<PeerMessage> {
     let found = (text(), any::<u32>(), blob(300)).prop_map(|(channel, partition, record)| {
         PeerMessage::Found(peer::Found {
@@ -427,5 +467,5 @@ pub(super) fn peer_message() -> BoxedStrategy<PeerMessage> {
             record,
         })
     });
-    prop_oneof![state(), found, raft(), batch(), fetch()].boxed()
+    prop_oneof![state(), found, raft(), batch(), fetch(), snapshot()].boxed()
 }

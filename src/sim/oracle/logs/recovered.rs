@@ -16,8 +16,8 @@ struct Rebuilt {
     logs: BTreeMap<Partition, ReplicaLog>,
     /// The first entry given of each.
     firsts: BTreeMap<Partition, u64>,
-    /// Those that begin with a snapshot. Entries that were void before it may come after it, until a
-    /// hard state does.
+    /// Those that begin with a snapshot. Entries that were void before it may come after it, until
+    /// a hard state does.
     begun: BTreeSet<Partition>,
 }
 

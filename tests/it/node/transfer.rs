@@ -1,0 +1,170 @@
+//! A replica that was away while its leader let go of what it lacks.
+
+use weft::node::Input;
+use weft::types::{JournalItem, NodeName};
+use weft::wire::client::{From, Publish, Request, Subscribe};
+use weft::wire::{encode_request, records};
+
+use super::{confirms, delivers};
+use crate::kit::{Client, Fabric, parse, record};
+
+const QUICKSTART: &str = include_str!("../../../topology/quickstart.toml");
+
+/// Producers that each publish a record: what is remembered of them takes several pieces.
+const PRODUCERS: u64 = 6_000;
+
+/// Records that fill more than two segments, and the bytes of each.
+const LARGE_RECORDS: u64 = 400;
+const LARGE_BYTES: usize = 60_000;
+
+fn publish(producer: &str, sequence: u64) -> Publish {
+    Publish {
+        id: Some(sequence),
+        producer: Some(format!("{producer:>60}").into_bytes().into()),
+        sequence: Some(sequence),
+        ..Publish::default()
+    }
+}
+
+/// `audit` keeps its last three records, in a journal of small segments.
+fn fabric() -> Fabric {
+    let audit = "[channel.audit]\n";
+    let text = QUICKSTART.replace(audit, &format!("{audit}keep = {{ count = 3 }}\n"));
+    let text = text.replace("segment_bytes = \"16 MiB\"", "segment_bytes = \"9 MiB\"");
+    let text = text.replace("producers_max = 1000 ", "producers_max = 9000 ");
+    let mut fabric = Fabric::new(parse(&text));
+    fabric.run_until("every partition is led", Fabric::is_settled);
+    fabric
+}
+
+fn publish_by_many(fabric: &mut Fabric, client: &Client) {
+    let frame = |number: u64| {
+        let request = Request::Publish(publish(&number.to_string(), 1));
+        let mut body = Vec::new();
+        records::encode_record(&record("audit.x", "k", "small"), &mut body);
+        Input::ClientFrame {
+            client: client.id.clone(),
+            principal: None,
+            frames: vec![encode_request(&request, &body)],
+        }
+    };
+    let inputs = (0..PRODUCERS).map(frame).collect();
+    fabric.inputs(client.node.as_str(), inputs);
+    assert_eq!(confirms(&fabric.answer(client)).len() as u64, PRODUCERS);
+}
+
+fn publish_large(fabric: &mut Fabric, client: &Client) {
+    for number in 1..=LARGE_RECORDS {
+        let body = "x".repeat(LARGE_BYTES);
+        fabric.publish(
+            client,
+            publish("large", number),
+            &[record("audit.x", "k", &body)],
+        );
+        assert_eq!(confirms(&fabric.answer(client)).len(), 1);
+        fabric.tick();
+    }
+}
+
+fn snapshots(fabric: &Fabric, node: &NodeName) -> usize {
+    let items = fabric.journals[node].iter();
+    items
+        .filter(|item| match item {
+            JournalItem::Snapshot { partition, .. } => partition.channel.as_str() == "audit",
+            _ => false,
+        })
+        .count()
+}
+
+/// How many bytes reach the peers until all agree.
+fn converge(fabric: &mut Fabric) -> usize {
+    let before = fabric.peer_bytes;
+    fabric.run_until("all agree", |fabric| {
+        let audit = |node: &NodeName| {
+            let views = fabric.view(node.as_str()).partitions;
+            let view = views.into_iter().find(|view| view.channel == "audit");
+            let view = view.expect("every node holds it");
+            (
+                view.first_offset,
+                view.next_offset,
+                view.producers,
+                view.last,
+            )
+        };
+        let views: Vec<_> = fabric.nodes.keys().map(audit).collect();
+        fabric.is_settled() && views.iter().all(|view| *view == views[0])
+    });
+    fabric.peer_bytes - before
+}
+
+// A snapshot arrives in pieces, goes on where it was interrupted, and is followed by the entries
+// that are retained; what producers sent before is known, and nothing waited for the replica.
+#[test]
+fn a_replica_that_was_away_for_long_begins_anew_with_a_snapshot() {
+    let mut fabric = fabric();
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let away = fabric.nodes.keys().find(|node| **node != leader);
+    let away = away.expect("another").clone();
+    let client = fabric.client(leader.as_str(), "publisher");
+    publish_by_many(&mut fabric, &client);
+    fabric.kill(away.as_str());
+    fabric.skip(std::time::Duration::from_secs(6));
+    publish_large(&mut fabric, &client);
+
+    // One piece arrives.
+    fabric.large_frames = Some(1);
+    fabric.start(away.as_str());
+    for _ in 0..100 {
+        fabric.tick();
+    }
+    assert_eq!(fabric.large_frames, Some(0), "pieces were lost");
+    assert_eq!(snapshots(&fabric, &away), 0);
+    fabric.large_frames = None;
+    let bytes = converge(&mut fabric);
+    assert_eq!(snapshots(&fabric, &away), 1, "{:#?}", fabric.notes);
+    // Not all that was written meanwhile.
+    assert!(
+        bytes * 3 < LARGE_RECORDS as usize * LARGE_BYTES * 2,
+        "{bytes}"
+    );
+
+    // It leads, knows every producer, serves what is retained, and goes on after a restart.
+    for restarts in 0..2 {
+        for node in fabric.nodes.keys().cloned().collect::<Vec<_>>() {
+            if node != away {
+                fabric.input(node.as_str(), Input::Stop);
+            }
+        }
+        fabric.run_until("it leads", |fabric| {
+            let views = fabric.view(away.as_str()).partitions;
+            views
+                .iter()
+                .any(|view| view.channel == "audit" && view.role == "leader")
+        });
+        let client = fabric.client(away.as_str(), &format!("reader {restarts}"));
+        let retry = publish("7", 1);
+        fabric.publish(&client, retry, &[record("audit.x", "k", "small")]);
+        assert!(confirms(&fabric.answer(&client))[0].repeated);
+        let wanted = Subscribe {
+            id: 1,
+            pattern: "audit.#".to_owned(),
+            from: Some(From::Start),
+            ..Subscribe::default()
+        };
+        fabric.subscribe(&client, wanted);
+        for _ in 0..20 {
+            fabric.tick();
+        }
+        let bodies: Vec<String> = delivers(&fabric.inbox(&client))
+            .into_iter()
+            .flat_map(|(_, bodies)| bodies)
+            .collect();
+        assert_eq!(bodies.len(), 3);
+        assert!(bodies.iter().all(|body| body.len() == LARGE_BYTES));
+        for node in fabric.nodes.keys().cloned().collect::<Vec<_>>() {
+            fabric.kill(node.as_str());
+            fabric.start(node.as_str());
+        }
+        fabric.run_until("every partition is led", Fabric::is_settled);
+    }
+}
