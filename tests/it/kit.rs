@@ -336,14 +336,8 @@ impl Fabric {
             Output::ToPeer { peer, frame, .. } => {
                 self.peer_bytes += frame.len();
                 self.largest_peer_frame = self.largest_peer_frame.max(frame.len());
-                let mut passes = !self.cut.contains(&(name.clone(), peer.clone()));
-                if let Some(left) = &mut self.large_frames
-                    && frame.len() > LARGE
-                {
-                    passes &= *left > 0;
-                    *left = left.saturating_sub(1);
-                }
-                if passes {
+                let large_passes = frame.len() <= LARGE || self.take_large();
+                if large_passes && !self.cut.contains(&(name.clone(), peer.clone())) {
                     self.queue.push_back((
                         peer,
                         Input::PeerFrame {
@@ -400,6 +394,16 @@ impl Fabric {
             let inbox = self.inboxes.entry((name.clone(), client)).or_default();
             inbox.push(message);
         }
+    }
+
+    /// Whether another large frame arrives.
+    fn take_large(&mut self) -> bool {
+        let Some(left) = &mut self.large_frames else {
+            return true;
+        };
+        let passes = *left > 0;
+        *left = left.saturating_sub(1);
+        passes
     }
 
     fn want(&mut self, name: &NodeName, topic: &Bytes, wanted: bool) {
