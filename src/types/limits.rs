@@ -164,6 +164,10 @@ pub const FETCH_TIMEOUT: Span = Span::from_millis(2_500);
 /// by one; beyond it two by two, and so on.
 pub const UNACKED_MAX: usize = 65_536;
 
+/// Reads for audits under way at once on one node, each of [`DELIVER_BYTES_MAX`]: whoever verifies
+/// a ledger must not keep followers and readers from the disk.
+pub const AUDITS_MAX: usize = 4;
+
 /// Fetches held by one leader; a peer that sends more is answered at once with nothing.
 pub const FETCHES_HELD_MAX: usize = 100_000;
 

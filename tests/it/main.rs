@@ -9,6 +9,7 @@ mod interop;
 mod interposed;
 mod journal_kit;
 mod kit;
+mod ledger;
 mod node;
 mod readme;
 mod security;

@@ -8,7 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 use weft::types::limits::{HEADERS_MAX, KEY_BYTES_MAX};
-use weft::types::{Incarnation, Record, Wall};
+use weft::types::{Incarnation, Record, TrimCause, Wall};
+use weft::wire::audit::{Account, Audit, Audited, EntriesRead, TrimRead};
 use weft::wire::client::*;
 use weft::wire::peer::{self, Envelope, FetchFrom, PEER_VERSION, PeerMessage, WireEntry};
 
@@ -127,6 +128,22 @@ pub(super) fn request() -> BoxedStrategy<Request> {
         ),
         (number(), number()).prop_map(|(id, bytes)| Request::Credit(Credit { id, bytes })),
         option::of(number()).prop_map(|id| Request::Inspect(Inspect { id })),
+        (
+            option::of(number()),
+            text(),
+            any::<u32>(),
+            number(),
+            number()
+        )
+            .prop_map(|(id, channel, partition, from, to)| {
+                Request::Audit(Audit {
+                    id,
+                    channel: channel.as_str().into(),
+                    partition,
+                    from,
+                    to,
+                })
+            }),
         Just(Request::Bye(Bye {})),
     ]
     .boxed()
@@ -250,6 +267,57 @@ fn refuse() -> BoxedStrategy<Reply> {
         .boxed()
 }
 
+fn audited() -> BoxedStrategy<Reply> {
+    let account = vec(number(), 8).prop_map(|numbers| Account {
+        start: numbers[0],
+        applied: numbers[1],
+        first_offset: numbers[2],
+        next_offset: numbers[3],
+        retained_bytes: numbers[4],
+        trimmed_by_age: numbers[5],
+        trimmed_by_size: numbers[6],
+        trimmed_by_count: numbers[7],
+    });
+    let cause = prop_oneof![
+        Just(TrimCause::Age),
+        Just(TrimCause::Size),
+        Just(TrimCause::Count)
+    ];
+    let trim = (number(), number(), cause).prop_map(|(index, first, cause)| TrimRead {
+        index,
+        first,
+        cause,
+    });
+    let digest = vec(any::<u8>(), 0..40);
+    let read = (
+        vec(number(), 6),
+        vec(trim, 0..4),
+        digest,
+        option::of(text()),
+    )
+        .prop_map(|(numbers, trims, digest, wrong)| EntriesRead {
+            from: numbers[0],
+            to: numbers[1],
+            first_offset: numbers[2],
+            next_offset: numbers[3],
+            records: numbers[4],
+            bytes: numbers[5],
+            trims,
+            digest,
+            wrong,
+        });
+    (option::of(number()), text(), account, option::of(read))
+        .prop_map(|(id, node, account, read)| {
+            Reply::Audited(Audited {
+                id,
+                node,
+                account,
+                read,
+            })
+        })
+        .boxed()
+}
+
 pub(super) fn reply() -> BoxedStrategy<Reply> {
     prop_oneof![
         welcome(),
@@ -259,6 +327,7 @@ pub(super) fn reply() -> BoxedStrategy<Reply> {
         (number(), text()).prop_map(|(id, reason)| Reply::End(End { id, reason })),
         (option::of(number()), vec(any::<u8>(), 0..300))
             .prop_map(|(id, body)| Reply::View(View { id, body })),
+        audited(),
         Just(Reply::Ping(Ping {})),
     ]
     .boxed()
