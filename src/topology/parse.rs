@@ -108,6 +108,7 @@ fn build_node(node: &NodeDraft) -> Option<Node> {
         clients: node.clients.iter().map(build_endpoint).collect(),
         peers: node.peers.as_ref().map(build_endpoint)?,
         signals: node.signals.as_ref().map(build_endpoint)?,
+        http: node.http.as_ref().map(|at| at.value),
         data: node.data.clone(),
         public_key: node.public_key.as_ref().map(|key| key.value.clone()),
         secret_key_file: node.secret_key_file.as_ref().map(|path| path.value.clone()),

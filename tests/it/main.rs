@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod drill;
 mod fabric;
+mod http;
 mod interop;
 mod interposed;
 mod journal_kit;

@@ -137,7 +137,14 @@ fn on_loopback(mut table: Table, ports: &[[u16; 3]], seen: &Ports) -> String {
         let Some(node) = node.as_table_mut() else {
             continue;
         };
-        for key in ["data", "public_key", "secret_key_file", "advertise"] {
+        for key in [
+            "data",
+            "public_key",
+            "secret_key_file",
+            "advertise",
+            "http",
+            "http_open",
+        ] {
             node.remove(key);
         }
         let at = |port: u16| Value::String(format!("tcp://127.0.0.1:{port}"));
