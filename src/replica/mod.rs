@@ -78,6 +78,19 @@ pub struct ReplicaOutput {
 #[error("this replica does not lead the partition")]
 pub struct NotLeader;
 
+/// What Raft says to itself, and what followers of other designs ask of their leaders. Some of it
+/// would end the process.
+const NEVER_SENT: [MessageType; 8] = [
+    MessageType::MsgHup,
+    MessageType::MsgBeat,
+    MessageType::MsgUnreachable,
+    MessageType::MsgSnapStatus,
+    MessageType::MsgCheckQuorum,
+    MessageType::MsgTransferLeader,
+    MessageType::MsgReadIndex,
+    MessageType::MsgReadIndexResp,
+];
+
 impl Replica {
     /// A replica that goes on where its journal ended.
     pub fn new(config: ReplicaConfig, recovered: RecoveredLog) -> Self {
@@ -451,6 +464,10 @@ impl Replica {
                 message.from, message.to
             ));
         }
+        if message.term == 0 {
+            // Raft takes it for one of its own making.
+            return Err("it has no term".to_owned());
+        }
         if message.term > self.term().saturating_add(1 << 32) {
             return Err(format!("its term {} is absurd", message.term));
         }
@@ -461,6 +478,9 @@ impl Replica {
                 message.commit,
                 self.last_index()
             ));
+        }
+        if NEVER_SENT.contains(&kind) {
+            return Err(format!("no replica sends a {kind:?}"));
         }
         if kind == MessageType::MsgPropose || kind == MessageType::MsgSnapshot {
             return Err(format!("a {kind:?} has no place here"));

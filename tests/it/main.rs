@@ -1,10 +1,12 @@
 //! Everything that is tested from the outside, in one binary.
 
+mod abuse;
 mod cli;
 mod client;
 mod crash;
 mod drill;
 mod fabric;
+mod fuzz;
 mod http;
 mod interop;
 mod interposed;

@@ -15,7 +15,7 @@ use weft::wire::Code;
 use weft::wire::client::{Confirmed, Deliver, Message, Refuse, Reply};
 
 /// The confirms among the messages.
-fn confirms(messages: &[Message<Reply>]) -> Vec<Confirmed> {
+pub(crate) fn confirms(messages: &[Message<Reply>]) -> Vec<Confirmed> {
     let confirm = |message: &Message<Reply>| match &message.header {
         Reply::Confirm(confirmed) => Some(confirmed.clone()),
         _ => None,

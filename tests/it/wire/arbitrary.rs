@@ -13,23 +13,23 @@ use weft::wire::audit::{Account, Audit, Audited, EntriesRead, TrimRead};
 use weft::wire::client::*;
 use weft::wire::peer::{self, Envelope, FetchFrom, PEER_VERSION, PeerMessage, WireEntry};
 
-pub(super) fn text() -> BoxedStrategy<String> {
+pub(crate) fn text() -> BoxedStrategy<String> {
     let taken = ["", "orders.new", "订单.新.🚀", "#", "\0", "👩‍👩‍👧‍👦"].map(str::to_owned);
     prop_oneof![any::<String>(), proptest::sample::select(taken.to_vec())].boxed()
 }
 
-pub(super) fn blob(max: usize) -> BoxedStrategy<Bytes> {
+pub(crate) fn blob(max: usize) -> BoxedStrategy<Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from).boxed()
 }
 
 /// Numbers at every width of the encoding.
-pub(super) fn number() -> BoxedStrategy<u64> {
+pub(crate) fn number() -> BoxedStrategy<u64> {
     (any::<u64>(), 0..64_u32)
         .prop_map(|(bits, shift)| bits >> shift)
         .boxed()
 }
 
-pub(super) fn record() -> BoxedStrategy<Record> {
+pub(crate) fn record() -> BoxedStrategy<Record> {
     let headers = btree_map(text(), text(), 0..HEADERS_MAX);
     let headers = prop_oneof![Just(BTreeMap::new()), headers];
     let parts = (
@@ -109,7 +109,7 @@ fn subscribe() -> BoxedStrategy<Request> {
         .boxed()
 }
 
-pub(super) fn request() -> BoxedStrategy<Request> {
+pub(crate) fn request() -> BoxedStrategy<Request> {
     prop_oneof![
         (option::of(any::<u32>()), option::of(text()))
             .prop_map(|(version, name)| Request::Hello(Hello { version, name })),
@@ -318,7 +318,7 @@ fn audited() -> BoxedStrategy<Reply> {
         .boxed()
 }
 
-pub(super) fn reply() -> BoxedStrategy<Reply> {
+pub(crate) fn reply() -> BoxedStrategy<Reply> {
     prop_oneof![
         welcome(),
         confirm(),
@@ -333,7 +333,7 @@ pub(super) fn reply() -> BoxedStrategy<Reply> {
     .boxed()
 }
 
-pub(super) fn envelope() -> BoxedStrategy<Envelope> {
+pub(crate) fn envelope() -> BoxedStrategy<Envelope> {
     (text(), text(), number(), number())
         .prop_map(|(fabric, node, incarnation, epoch)| Envelope {
             version: PEER_VERSION,
@@ -488,7 +488,7 @@ fn fetch() -> BoxedStrategy<PeerMessage> {
     prop_oneof![fetch, fetched].boxed()
 }
 
-pub(super) fn peer_message() -> BoxedStrategy<PeerMessage> {
+pub(crate) fn peer_message() -> BoxedStrategy<PeerMessage> {
     let found = (text(), any::<u32>(), blob(300)).prop_map(|(channel, partition, record)| {
         PeerMessage::Found(peer::Found {
             channel: channel.as_str().into(),
