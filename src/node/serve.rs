@@ -202,7 +202,8 @@ impl Node {
                 not_served(request, Code::NoLeader, message)
             }
             Err(error) => {
-                self.error(format!("{partition} cannot be read: {error}"));
+                let place = start.map_or(String::new(), |start| format!("/{start}"));
+                self.error(format!("{partition}{place} cannot be read: {error}"));
                 not_served(request, Code::NoLeader, error)
             }
         };

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::draft::{Draft, NodeDraft, Socket};
 use super::estimate::Estimate;
-use super::model::{Endpoint, Node, Topology};
+use super::model::{Channel, Endpoint, Node, Topology};
 use super::problem::{Parsed, Problem, Problems};
 use super::table::Table;
 use super::{channels, check, limits};
@@ -62,6 +62,10 @@ pub fn parse(text: &str, path: &Path) -> Parsed {
     }
     if let Some(topology) = &topology {
         Estimate::of(topology).check(&anywhere, &mut problems);
+        let stored = topology.channels.values().any(Channel::is_stored);
+        if stored {
+            Estimate::check_checkpoint(&topology.limits, &anywhere, &mut problems);
+        }
     }
     Parsed {
         topology,

@@ -59,7 +59,7 @@ fn fuzz<I: Debug>(
         }
         done += 1;
     }
-    println!("{target}: {done} inputs from number {first} on");
+    eprintln!("{target}: {done} inputs from number {first} on");
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -1,10 +1,12 @@
 //! Audits: a node reads its own replica and tells what its entries hold, whatever it counts.
 
+use weft::node::{Input, Level, Output};
 use weft::types::limits::AUDITS_MAX;
 use weft::types::{EntryKind, JournalItem, Partition};
 use weft::wire::audit::{Audit, Audited, EntriesRead};
 use weft::wire::client::{Publish, Reply, Request};
 use weft::wire::entry::EntryHead;
+use weft::wire::{decode_reply, encode_request};
 
 use crate::kit::{Client, Fabric, record};
 
@@ -123,8 +125,8 @@ fn promise_5_audits_are_refused_beyond_their_bound() {
     let clients: Vec<Client> = (0..=AUDITS_MAX)
         .map(|n| fabric.client("a", &format!("auditor-{n}")))
         .collect();
-    let frame = weft::wire::encode_request(&Request::Audit(audit(1, 2)), &[]);
-    let inputs = clients.iter().map(|client| weft::node::Input::ClientFrame {
+    let frame = encode_request(&Request::Audit(audit(1, 2)), &[]);
+    let inputs = clients.iter().map(|client| Input::ClientFrame {
         client: client.id.clone(),
         principal: None,
         frames: vec![frame.clone()],
@@ -177,4 +179,49 @@ fn promise_1_a_record_that_is_gone_from_a_disk_is_found() {
     assert_eq!(found.records, 1);
     let wrong = found.wrong.expect("one record is gone");
     assert!(wrong.contains("at offset 2"), "{wrong}");
+}
+
+/// [C45] A disk that does not read is told to who asked, and in the log with the partition's name.
+#[test]
+fn a_replica_that_cannot_be_read_is_told() {
+    let mut fabric = Fabric::ready();
+    publish(&mut fabric, 1);
+    let client = fabric.client("a", "auditor");
+    let asks = Input::ClientFrame {
+        client: client.id.clone(),
+        principal: None,
+        frames: vec![encode_request(&Request::Audit(audit(1, 2)), &[])],
+    };
+    let now = fabric.now;
+    let node = fabric.nodes.get_mut(&"a".into()).expect("a");
+    let mut outbox = Vec::new();
+    node.step(now, [asks], &mut outbox);
+    let load = outbox.drain(..).find_map(|output| match output {
+        Output::Load(request) => Some(request.id),
+        _ => None,
+    });
+    let failed = Input::Loaded {
+        id: load.expect("it reads"),
+        result: Err("bad sector".to_owned()),
+    };
+    node.step(now, [failed], &mut outbox);
+    let noted = outbox.iter().any(|output| match output {
+        Output::Note { level, text } => {
+            *level == Level::Error && text == "orders/0 cannot be read: bad sector"
+        }
+        _ => false,
+    });
+    assert!(noted, "{outbox:?}");
+    let told = outbox.iter().find_map(|output| match output {
+        Output::ToClient { frames, .. } => Some(decode_reply(&frames[0]).expect("an answer")),
+        _ => None,
+    });
+    let Reply::Audited(audited) = told.expect("an answer").header else {
+        panic!("no answer to the audit");
+    };
+    let wrong = audited
+        .read
+        .and_then(|read| read.wrong)
+        .expect("what is wrong");
+    assert!(wrong.contains("bad sector"), "{wrong}");
 }
