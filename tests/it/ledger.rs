@@ -220,3 +220,54 @@ fn a_replica_that_is_away_is_not_verified() {
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("orders/2 on b: not read"), "{told}");
 }
+
+/// Promise 1: the account is proven while it grows, and while records are let go of.
+#[test]
+fn promise_1_a_ledger_is_verified_under_load() {
+    let fabric = Fabric::new(&NAMES);
+    let audit = "[channel.audit]\n";
+    let keeps = format!("{audit}keep = {{ count = 40 }}\n");
+    fabric.rewrite(&fabric.text().replace(audit, &keeps));
+    let _nodes: Vec<Process> = NAMES.iter().map(|name| fabric.start(name)).collect();
+    healthy(&fabric);
+    let speaker = fabric.speaker("a");
+    let mut records = Vec::new();
+    for _ in 0..10 {
+        let body = vec![b'x'; 500].into();
+        let record = Record {
+            body,
+            ..Record::default()
+        };
+        encode_record(&record, &mut records);
+    }
+    let publish = |n: u64| {
+        let subject = ["audit.x", "orders.eu"][n as usize % 2];
+        let publish = Publish {
+            id: Some(n),
+            subject: Some(subject.to_owned()),
+            confirm: Some(ConfirmLevel::Quorum),
+            ..Publish::default()
+        };
+        speaker.send(&Request::Publish(publish), &records);
+        let answer = speaker.answer().header;
+        assert!(matches!(answer, Reply::Confirm(_)), "{answer:?}");
+    };
+    std::thread::scope(|scope| {
+        let verified = scope.spawn(|| [(); 6].map(|()| verify(&fabric, &[])));
+        let mut published = 0;
+        while !verified.is_finished() {
+            publish(published);
+            published += 1;
+        }
+        assert!(published > 10, "{published} publishes is no load");
+        for (code, told) in verified.join().expect("no panic") {
+            assert_eq!(code, 0, "{told}");
+        }
+    });
+    let (code, told) = verify(&fabric, &["audit", "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let row = &told["partitions"][0];
+    assert!(row["from"].as_u64() > Some(0), "{told}");
+    assert_eq!(told["verified"], true);
+}
