@@ -92,6 +92,8 @@ impl Client for Auditor {
                 self.knows = Some((partition, audited.account));
                 Ok(())
             }
+            // Reads of connections that it has left may still be under way.
+            Reply::Refuse(refuse) if refuse.code == Code::Busy.number() => Ok(()),
             Reply::Refuse(refuse) if refuse.code == Code::NoPartition.number() => Ok(()),
             other => {
                 let says = format!("an audit is answered with {other:?}");
