@@ -14,6 +14,7 @@ use super::messages::{Counters, Event, Fail, Flush, SocketName};
 use super::node::{Clock, NodeActor, Port, Ports};
 use super::socket::{Duty, Shared, SocketActor};
 use super::sockets::{Made, Sockets};
+use crate::http::Board;
 use crate::node::{Lane, Node, Outbox};
 use crate::store::{Journal, RealDisk};
 use crate::types::NodeName;
@@ -68,7 +69,7 @@ pub(super) fn start_actors(
     sockets: &Rc<Sockets>,
     made: AllMade,
     journal: Journal<RealDisk>,
-    (node, clock): (Node, Clock),
+    (node, clock, board): (Node, Clock, Option<Board>),
     events: &UnboundedSender<Event>,
 ) -> Result<(Addr<NodeActor>, Ends, DiskEnd), StartError> {
     let ctx = Context::<NodeActor>::new();
@@ -125,6 +126,7 @@ pub(super) fn start_actors(
         ports,
         disk,
         counters,
+        board,
         events: events.clone(),
     });
     Ok((actor, ends, disk_end))

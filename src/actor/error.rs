@@ -61,6 +61,15 @@ pub enum StartError {
         /// The endpoint.
         endpoint: String,
     },
+    /// The http address would be open to everybody, and nobody said that it may.
+    #[error(
+        "{endpoint} is reachable from other machines, and http has no keys; bind it to 127.0.0.1, \
+         or say `http_open = true` in the topology"
+    )]
+    OpenHttp {
+        /// The address.
+        endpoint: String,
+    },
     /// The topology wants CURVE and this binary cannot.
     #[error(
         "the topology declares keys, but this program's libzmq was built without CURVE; build it \

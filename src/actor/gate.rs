@@ -316,6 +316,7 @@ mod tests {
                 clients: vec![endpoint.clone()],
                 peers: endpoint.clone(),
                 signals: endpoint,
+                http: None,
                 data: None,
                 public_key: node.cloned(),
                 secret_key_file: None,

@@ -13,6 +13,7 @@ use super::duties::{Link, Listener, Publisher, Subscriber};
 use super::messages::{Completed, Counters, Event, Inputs, Orders};
 use super::messages::{ToClient, ToSubscribers, Want};
 use super::socket::{Duty, SocketActor};
+use crate::http::Board;
 use crate::node::{Gauges, Input, Lane, Level, Node, Outbox, Output};
 use crate::types::limits::{GAUGES_EVERY, NODE_MAILBOX, TICK};
 use crate::types::{NodeName, Now, Span, Time, Wall};
@@ -30,6 +31,8 @@ pub(super) struct NodeActor {
     pub(super) ports: Ports,
     pub(super) disk: DiskThreads,
     pub(super) counters: Counters,
+    /// Where the node shows how it is, if anybody may look.
+    pub(super) board: Option<Board>,
     pub(super) events: UnboundedSender<Event>,
 }
 
@@ -152,6 +155,9 @@ impl NodeActor {
         };
         self.disk.gauge(&mut gauges);
         self.step([Input::Gauges(gauges)]);
+        if let Some(board) = &self.board {
+            board.write(self.node.view());
+        }
     }
 }
 

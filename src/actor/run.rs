@@ -1,6 +1,8 @@
 //! A node from start to stop: opens the data folder, lets nobody in before the gate is proven,
 //! binds everything, and runs the actors until told to stop.
 
+use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -20,9 +22,10 @@ use super::messages::{Event, Fail, Flush, Inputs, SocketName};
 use super::node::{Clock, NodeActor, duration};
 use super::process::{fresh_incarnation, raise_open_files, stop_on_signals};
 use super::sockets::Sockets;
+use crate::http::{self, Board, Server};
 use crate::node::{Input, Node, NodeConfig, Recovery};
 use crate::store::{Identity, Journal, RealDisk, Settings};
-use crate::topology::Topology;
+use crate::topology::{Http, Topology};
 use crate::types::NodeName;
 use crate::types::limits::{SOCKET_LINGER, STOP_MAX};
 
@@ -155,6 +158,7 @@ struct Prepared {
     topology: Arc<Topology>,
     sockets: Rc<Sockets>,
     made: AllMade,
+    http: Option<TcpListener>,
     journal: Journal<RealDisk>,
     recovery: Recovery,
     seed: u64,
@@ -183,10 +187,12 @@ impl Prepared {
         };
         let sockets = Sockets::new(context, Arc::clone(&topology), node, keys);
         let made = AllMade::new(&sockets)?;
+        let http = sockets.node().http.map(bind_http).transpose()?;
         Ok(Self {
             topology,
             sockets: Rc::new(sockets),
             made,
+            http,
             journal,
             recovery,
             seed,
@@ -206,6 +212,7 @@ impl Prepared {
             topology,
             sockets,
             made,
+            http,
             journal,
             recovery,
             seed,
@@ -219,7 +226,14 @@ impl Prepared {
             seed,
         };
         let node = Node::new(config, recovery, clock.now())?;
-        let core = (node, clock);
+        let board = http.is_some().then(Board::default);
+        let server = http.zip(board.clone());
+        let server = server.map(|(listener, board)| Server::start(listener, board));
+        let server = server.transpose().map_err(|why| StartError::System {
+            what: "the thread that serves http",
+            why,
+        })?;
+        let core = (node, clock, board);
         let system = System::new();
         let outcome: Result<(Exit, DiskEnd), StartError> = system.block_on(async {
             signals()?;
@@ -228,6 +242,7 @@ impl Prepared {
             ready();
             Ok((drive(&actor, &ends, &mut inbox).await, disk))
         });
+        drop(server);
         // Drops the actors, and with them every socket and the way to the disk.
         drop(system);
         let (exit, disk) = outcome?;
@@ -283,6 +298,24 @@ async fn drive(node: &Addr<NodeActor>, ends: &Ends, inbox: &mut UnboundedReceive
     let _ = tokio::time::timeout(duration(SOCKET_LINGER), flush).await;
     tracing::info!("stopped");
     exit
+}
+
+fn bind_http(declared: Http) -> Result<TcpListener, StartError> {
+    let endpoint = declared.to_string();
+    if declared.is_exposed() {
+        return Err(StartError::OpenHttp { endpoint });
+    }
+    http::bind(declared.bind).map_err(|why| match why.kind() {
+        io::ErrorKind::AddrInUse => StartError::EndpointInUse {
+            what: "http",
+            endpoint,
+        },
+        _ => StartError::Endpoint {
+            what: "http",
+            endpoint,
+            why: why.to_string(),
+        },
+    })
 }
 
 fn open_journal(

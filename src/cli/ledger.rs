@@ -12,6 +12,7 @@ use super::Failure;
 use super::health::Health;
 use super::options::Target;
 use super::table::Table;
+use super::verify;
 use crate::node::ChannelView;
 
 /// `weft ledger`
@@ -20,6 +21,9 @@ pub(crate) struct Args {
     /// Only this channel
     #[arg(value_name = "CHANNEL")]
     channel: Option<String>,
+    /// Read every retained entry of every replica, compare them, and hold the counters to them
+    #[arg(long)]
+    verify: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,12 +64,12 @@ struct Stored {
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let resolved = args.target.resolve()?;
     let health = Health::gather(&resolved);
+    if args.verify {
+        return verify::run(&resolved, &health, args.channel.as_deref(), args.json);
+    }
     let ledger = Ledger::of(&health, args.channel.as_deref());
     if let (Some(channel), true) = (&args.channel, ledger.is_empty()) {
-        return Err(Failure::user(
-            format!("no node that answers knows a channel {channel}"),
-            "`weft ledger` without a name shows all of them",
-        ));
+        return Err(unknown(channel));
     }
     let mut out = io::stdout().lock();
     match args.json {
@@ -77,6 +81,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     out.flush()?;
     Ok(ExitCode::from(u8::from(!ledger.balanced)))
+}
+
+pub(super) fn unknown(channel: &str) -> Failure {
+    Failure::user(
+        format!("no node that answers knows a channel {channel}"),
+        "`weft ledger` without a name shows all of them",
+    )
 }
 
 impl Ledger {

@@ -21,6 +21,7 @@ mod status;
 mod subscribe;
 mod table;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 

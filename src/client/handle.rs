@@ -13,14 +13,15 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::types::{Record, RecordId};
-use crate::wire::client::Welcome;
+use crate::wire::audit::{Audit, Audited};
+use crate::wire::client::{Reply, Welcome};
 use crate::wire::records::encode_record;
 
 use super::error::{ClientError, PublishError};
 use super::lane::Queued;
 use super::options::{ConnectOptions, PublisherOptions, Wanted};
 use super::reader::ReaderEvent;
-use super::session::Command;
+use super::session::{Command, Question};
 use super::subscription::Subscription;
 use super::thread;
 
@@ -83,8 +84,8 @@ pub(super) enum Answer {
     Lane(u64, LaneEnd),
     /// Events of a subscription.
     Reader(u64, Sender<ReaderEvent>),
-    /// The answer to an inspection.
-    View(u64, Sender<Result<Vec<u8>, ClientError>>),
+    /// The answer to a question.
+    Reply(u64, Sender<Result<Reply, ClientError>>),
 }
 
 /// The thread's end of a lane. Dropping it closes the lane's window.
@@ -222,12 +223,35 @@ impl Client {
     }
 
     /// What the node knows of itself and its peers, as the MessagePack map of `view`.
+    ///
+    /// # Errors
+    /// [`ClientError::NoAnswer`] if no node answered in time.
     pub fn inspect(&self) -> Result<Vec<u8>, ClientError> {
+        match self.ask(Question::Inspect)? {
+            Reply::View(view) => Ok(view.body),
+            other => Err(ClientError::Protocol(format!("{other:?} is no view"))),
+        }
+    }
+
+    /// What the node's own replica holds. The answer names the node: another one than was meant,
+    /// where the client follows the topology.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the node's reason; [`ClientError::NoAnswer`] if no node
+    /// answered in time.
+    pub fn audit(&self, audit: Audit) -> Result<Audited, ClientError> {
+        match self.ask(Question::Audit(audit))? {
+            Reply::Audited(audited) => Ok(audited),
+            other => Err(ClientError::Protocol(format!("{other:?} is no audit"))),
+        }
+    }
+
+    fn ask(&self, question: Question) -> Result<Reply, ClientError> {
         let ticket = self.link.next();
         let (sender, receiver) = mpsc::channel();
-        let command = Command::Inspect { ticket };
+        let command = Command::Ask { ticket, question };
         self.link
-            .order(command, Some(Answer::View(ticket, sender)))?;
+            .order(command, Some(Answer::Reply(ticket, sender)))?;
         receiver.recv().unwrap_or(Err(ClientError::Closed))
     }
 }
@@ -326,7 +350,7 @@ impl Link {
         Ok(())
     }
 
-    /// Numbers lanes, subscriptions and inspections; far from the numbers of publishes.
+    /// Numbers lanes, subscriptions and questions; far from the numbers of publishes.
     fn next(&self) -> u64 {
         (1 << 40) + self.next.fetch_add(1, Ordering::Relaxed)
     }

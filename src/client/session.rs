@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::types::{Span, Time};
+use crate::wire::audit::{Audit, Audited};
 use crate::wire::client::{
-    Bye, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION, Welcome,
+    Bye, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION, View, Welcome,
 };
 use crate::wire::{Code, decode_reply, encode_request};
 
@@ -19,8 +20,8 @@ use super::options::{Address, ConnectOptions, PublisherOptions, Wanted};
 use super::reader::{Reader, ReaderAction, ReaderEvent};
 use crate::topology::PublicKey;
 
-/// How long an inspection may take, failovers included.
-const INSPECT_TIMEOUT: Span = Span::from_secs(10);
+/// How long an answer to a question may take, failovers included.
+const ASK_TIMEOUT: Span = Span::from_secs(10);
 
 /// With an answer due, how long the node may be silent before it is asked whether it lives.
 const ANSWER_PATIENCE: Span = Span::from_secs(1);
@@ -52,10 +53,19 @@ pub(super) enum Command {
     Taken { reader: u64, bytes: u64 },
     /// The consumer is gone.
     Unsubscribe { reader: u64 },
-    /// What does the node know?
-    Inspect { ticket: u64 },
+    /// One request with one answer, whose id is still to be chosen.
+    Ask { ticket: u64, question: Question },
     /// The end.
     Close,
+}
+
+/// What a node can be asked.
+#[derive(Debug, Clone)]
+pub(super) enum Question {
+    /// What does it know?
+    Inspect,
+    /// What does its replica hold?
+    Audit(Audit),
 }
 
 /// What the thread is to do.
@@ -86,10 +96,10 @@ pub(super) enum Told {
     LaneEnded { lane: u64 },
     /// For a subscription.
     Reader { reader: u64, event: ReaderEvent },
-    /// The answer to an inspection.
-    Viewed {
+    /// The answer to a question.
+    Answered {
         ticket: u64,
-        result: Result<Vec<u8>, ClientError>,
+        result: Result<Reply, ClientError>,
     },
 }
 
@@ -106,7 +116,7 @@ pub(super) struct Session {
     /// Lanes to forget as soon as they are idle.
     closing: Vec<u64>,
     readers: BTreeMap<u64, Reader>,
-    inspections: BTreeMap<u64, Inspection>,
+    asked: BTreeMap<u64, Asked>,
     /// Every `hello` without its `welcome`, and the publish it fences.
     hellos: VecDeque<Option<(u64, u64)>>,
     next_id: u64,
@@ -114,9 +124,20 @@ pub(super) struct Session {
 }
 
 #[derive(Debug)]
-struct Inspection {
+struct Asked {
     ticket: u64,
+    question: Question,
     since: Time,
+}
+
+impl Question {
+    fn request(self, id: u64) -> Request {
+        let id = Some(id);
+        match self {
+            Self::Inspect => Request::Inspect(Inspect { id }),
+            Self::Audit(audit) => Request::Audit(Audit { id, ..audit }),
+        }
+    }
 }
 
 impl Session {
@@ -131,7 +152,7 @@ impl Session {
             lanes: BTreeMap::new(),
             closing: Vec::new(),
             readers: BTreeMap::new(),
-            inspections: BTreeMap::new(),
+            asked: BTreeMap::new(),
             hellos: VecDeque::new(),
             next_id: 0,
             actions: Vec::new(),
@@ -183,7 +204,7 @@ impl Session {
                     self.send(&Request::Unsubscribe(Unsubscribe { id: reader }));
                 }
             }
-            Command::Inspect { ticket } => self.inspect(ticket, now),
+            Command::Ask { ticket, question } => self.ask(ticket, question, now),
             Command::Close => self.close(),
         }
     }
@@ -228,15 +249,15 @@ impl Session {
         for id in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.run_lane(id, now);
         }
-        let late = |inspection: &Inspection| now.since(inspection.since) >= INSPECT_TIMEOUT;
+        let late = |asked: &Asked| now.since(asked.since) >= ASK_TIMEOUT;
         let expired: Vec<u64> = self
-            .inspections
+            .asked
             .iter()
-            .filter(|(_, inspection)| late(inspection))
+            .filter(|(_, asked)| late(asked))
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
-            self.answer_inspection(id, Err(ClientError::NoAnswer(INSPECT_TIMEOUT)));
+            self.answer(id, Err(ClientError::NoAnswer(ASK_TIMEOUT)));
         }
     }
 
@@ -263,11 +284,10 @@ impl Session {
                     self.leave(Cause::Ended(end.reason), now);
                 }
             }
-            Reply::View(view) => {
-                if let Some(id) = view.id {
-                    self.answer_inspection(id, Ok(view.body));
-                }
-            }
+            reply @ (Reply::View(View { id: Some(id), .. })
+            | Reply::Audited(Audited { id: Some(id), .. })) => self.answer(id, Ok(reply)),
+            // To a question that this client never asked.
+            Reply::View(_) | Reply::Audited(_) => {}
             Reply::Ping(_) => {}
         }
     }
@@ -302,8 +322,8 @@ impl Session {
         for id in self.readers.keys().copied().collect::<Vec<_>>() {
             self.run_reader(id);
         }
-        for id in self.inspections.keys().copied().collect::<Vec<_>>() {
-            self.send(&Request::Inspect(Inspect { id: Some(id) }));
+        for (id, question) in self.questions() {
+            self.send(&question.request(id));
         }
         self.node = Some(welcome.clone());
         self.tell(Told::Ready(Box::new(welcome)));
@@ -320,8 +340,8 @@ impl Session {
                 reader.handle_refuse(refuse, now);
             }
             self.run_reader(id);
-        } else if let Some(id) = refuse.id.filter(|id| self.inspections.contains_key(id)) {
-            self.answer_inspection(id, Err(Refusal::from(refuse).into()));
+        } else if let Some(id) = refuse.id.filter(|id| self.asked.contains_key(id)) {
+            self.answer(id, Err(Refusal::from(refuse).into()));
         } else if !self.connection.is_ready() {
             self.leave(Cause::Refused(refuse.into()), now);
             return;
@@ -342,19 +362,34 @@ impl Session {
         self.run_reader(reader);
     }
 
-    fn inspect(&mut self, ticket: u64, now: Time) {
+    fn ask(&mut self, ticket: u64, question: Question, now: Time) {
         self.next_id += 1;
         let id = self.next_id;
-        self.inspections
-            .insert(id, Inspection { ticket, since: now });
         if self.connection.is_ready() {
-            self.send(&Request::Inspect(Inspect { id: Some(id) }));
+            self.send(&question.clone().request(id));
         }
+        let since = now;
+        self.asked.insert(
+            id,
+            Asked {
+                ticket,
+                question,
+                since,
+            },
+        );
     }
 
-    fn answer_inspection(&mut self, id: u64, result: Result<Vec<u8>, ClientError>) {
-        if let Some(Inspection { ticket, .. }) = self.inspections.remove(&id) {
-            self.tell(Told::Viewed { ticket, result });
+    /// What was asked and has no answer yet.
+    fn questions(&self) -> Vec<(u64, Question)> {
+        let asked = self.asked.iter();
+        asked
+            .map(|(id, asked)| (*id, asked.question.clone()))
+            .collect()
+    }
+
+    fn answer(&mut self, id: u64, result: Result<Reply, ClientError>) {
+        if let Some(Asked { ticket, .. }) = self.asked.remove(&id) {
+            self.tell(Told::Answered { ticket, result });
         }
     }
 
@@ -470,7 +505,7 @@ impl Session {
 
     /// How long the node may be silent; for ever if nothing waits for it.
     fn patience(&self) -> Option<Span> {
-        if !self.inspections.is_empty() || self.lanes.values().any(Lane::awaits_answer) {
+        if !self.asked.is_empty() || self.lanes.values().any(Lane::awaits_answer) {
             return Some(ANSWER_PATIENCE);
         }
         (!self.readers.is_empty()).then_some(READER_PATIENCE)

@@ -17,7 +17,7 @@ use crate::topology::SecretKey;
 use crate::types::limits::{FRAME_OVERHEAD, RECORD_MAX};
 use crate::types::{Span, Time};
 use crate::wire::Payload;
-use crate::wire::client::Welcome;
+use crate::wire::client::{Reply, Welcome};
 
 use super::connection::TransportEvent;
 use super::error::{ClientError, Failure};
@@ -59,7 +59,7 @@ pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<JoinHandl
         ends,
         lanes: HashMap::new(),
         readers: HashMap::new(),
-        views: HashMap::new(),
+        replies: HashMap::new(),
         over: false,
     };
     thread::Builder::new()
@@ -82,7 +82,7 @@ struct Driver {
     ends: Ends,
     lanes: HashMap<u64, LaneEnd>,
     readers: HashMap<u64, Sender<ReaderEvent>>,
-    views: HashMap<u64, Sender<Result<Vec<u8>, ClientError>>>,
+    replies: HashMap<u64, Sender<Result<Reply, ClientError>>>,
     over: bool,
 }
 
@@ -161,7 +161,7 @@ impl Driver {
             match order.answer {
                 Some(Answer::Lane(id, end)) => drop(self.lanes.insert(id, end)),
                 Some(Answer::Reader(id, sender)) => drop(self.readers.insert(id, sender)),
-                Some(Answer::View(id, sender)) => drop(self.views.insert(id, sender)),
+                Some(Answer::Reply(id, sender)) => drop(self.replies.insert(id, sender)),
                 None => {}
             }
             match &order.command {
@@ -326,8 +326,8 @@ impl Driver {
                     self.readers.remove(&reader);
                 }
             }
-            Told::Viewed { ticket, result } => {
-                if let Some(sender) = self.views.remove(&ticket) {
+            Told::Answered { ticket, result } => {
+                if let Some(sender) = self.replies.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }

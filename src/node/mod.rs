@@ -7,6 +7,7 @@
 //! peers; `persist` is the queue in front of the journal; `report` tells what is going on.
 
 mod accept;
+mod audit;
 mod checkpoint;
 mod error;
 mod feed;
@@ -40,7 +41,7 @@ use rand::{RngCore, SeedableRng};
 use crate::topology::Topology;
 use crate::types::limits::{PEER_BEAT, STOP_HANDOVER};
 use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
-use crate::wire::client::{Hello, NodeEndpoints, Refuse, Reply, Request, VERSION, View, Welcome};
+use crate::wire::client::{Hello, NodeEndpoints, Refuse, Reply, Request, VERSION, Welcome};
 use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
 
 pub use error::NodeError;
@@ -459,19 +460,8 @@ impl Node {
                 self.refuse_no_subscription(client, credit.id);
             }
             Request::Credit(credit) => self.handle_credit(client, credit),
-            Request::Inspect(inspect) => {
-                let view = self.view();
-                // A view is integers, strings and lists of them: it always encodes.
-                let body = rmp_serde::to_vec_named(&view).expect("a view always encodes");
-                self.reply(
-                    client,
-                    &Reply::View(View {
-                        id: inspect.id,
-                        body,
-                    }),
-                    &[],
-                );
-            }
+            Request::Inspect(inspect) => self.handle_inspect(client, &inspect),
+            Request::Audit(audit) => self.handle_audit(client, &audit),
             Request::Bye(_) => self.end_session(client),
         }
     }

@@ -1,5 +1,6 @@
 //! What the node tells about itself, and which of it is not healthy.
 
+use super::io::ClientId;
 use super::member::Slot;
 use super::{
     ChannelView, DiskView, Node, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
@@ -9,8 +10,18 @@ use crate::channel::Trimmed;
 use crate::topology::Topology;
 use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN};
 use crate::types::{Partition, Span};
+use crate::wire::client::{Inspect, Reply, View};
 
 impl Node {
+    /// A client asks what this node knows.
+    pub(super) fn handle_inspect(&mut self, client: &ClientId, inspect: &Inspect) {
+        let view = self.view();
+        // A view is integers, strings and lists of them: it always encodes.
+        let body = rmp_serde::to_vec_named(&view).expect("a view always encodes");
+        let id = inspect.id;
+        self.reply(client, &Reply::View(View { id, body }), &[]);
+    }
+
     /// This node's view of itself and its peers, now.
     pub fn view(&self) -> NodeView {
         let channels = self.topology.channels.keys().map(|name| {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Node;
-use super::io::{Outbox, Output};
+use super::io::{ClientId, Outbox, Output};
 use super::member::{HeldFetch, Member, Slot};
 use crate::types::limits::{ELECTION_TICKS, FETCH_WAIT, FETCHES_HELD_MAX};
 use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition};
@@ -31,6 +31,12 @@ pub(super) enum LoadFor {
         start: Option<Offset>,
         bytes_max: u64,
     },
+    /// A client that audits this replica.
+    Audit {
+        client: ClientId,
+        id: Option<u64>,
+        from: u64,
+    },
 }
 
 impl Loads {
@@ -40,6 +46,13 @@ impl Loads {
         self.under_way
             .insert(load.id, (load.partition.clone(), wanted));
         out.push(Output::Load(load));
+    }
+
+    /// How many reads are under way for audits.
+    pub(super) fn audits(&self) -> usize {
+        let all = self.under_way.values();
+        all.filter(|(_, wanted)| matches!(wanted, LoadFor::Audit { .. }))
+            .count()
     }
 
     fn finish(&mut self, id: u64) -> Option<(Partition, LoadFor)> {
@@ -148,6 +161,9 @@ impl Node {
                 start,
                 bytes_max,
             } => self.answer_loaded(&partition, &from, request, (start, bytes_max), result),
+            LoadFor::Audit { client, id, from } => {
+                self.answer_audit(&partition, &client, id, from, result);
+            }
         }
     }
 
@@ -186,7 +202,8 @@ impl Node {
                 not_served(request, Code::NoLeader, message)
             }
             Err(error) => {
-                self.error(format!("{partition} cannot be read: {error}"));
+                let place = start.map_or(String::new(), |start| format!("/{start}"));
+                self.error(format!("{partition}{place} cannot be read: {error}"));
                 not_served(request, Code::NoLeader, error)
             }
         };

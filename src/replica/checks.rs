@@ -4,6 +4,19 @@ use raft::eraftpb::{Message, MessageType};
 
 use super::{Replica, codec};
 
+/// What Raft says to itself, and what followers of other designs ask of their leaders. Some of it
+/// would end the process.
+const NEVER_SENT: [MessageType; 8] = [
+    MessageType::MsgHup,
+    MessageType::MsgBeat,
+    MessageType::MsgUnreachable,
+    MessageType::MsgSnapStatus,
+    MessageType::MsgCheckQuorum,
+    MessageType::MsgTransferLeader,
+    MessageType::MsgReadIndex,
+    MessageType::MsgReadIndexResp,
+];
+
 impl Replica {
     /// What Raft would believe blindly, or stop the process over.
     pub(super) fn check_message(&self, message: &Message) -> Result<(), String> {
@@ -13,6 +26,10 @@ impl Replica {
                 "it goes from {:x} to {:x}",
                 message.from, message.to
             ));
+        }
+        if message.term == 0 {
+            // Raft takes it for one of its own making.
+            return Err("it has no term".to_owned());
         }
         if message.term > self.term().saturating_add(1 << 32) {
             return Err(format!("its term {} is absurd", message.term));
@@ -24,6 +41,9 @@ impl Replica {
                 message.commit,
                 self.last_index()
             ));
+        }
+        if NEVER_SENT.contains(&kind) {
+            return Err(format!("no replica sends a {kind:?}"));
         }
         if kind == MessageType::MsgPropose || kind == MessageType::MsgSnapshot {
             return Err(format!("a {kind:?} has no place here"));

@@ -70,6 +70,7 @@ fn node((number, name): (usize, &str)) -> Node {
         clients: vec![endpoint(0)],
         peers: endpoint(1),
         signals: endpoint(2),
+        http: None,
         data: None,
         public_key: None,
         secret_key_file: None,

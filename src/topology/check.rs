@@ -25,6 +25,7 @@ pub(super) fn check(draft: &Draft, problems: &mut Problems) {
         check_reach(node, draft, problems);
     }
     check_endpoints(draft, problems);
+    check_http(draft, problems);
     check_clients(draft, problems);
     check_zones(draft, problems);
     check_subjects(&draft.channels, problems);
@@ -283,6 +284,52 @@ fn check_endpoints(draft: &Draft, problems: &mut Problems) {
                 );
             }
             seen.push((node, key, socket));
+        }
+    }
+}
+
+/// Http has no keys: beyond loopback it is open to everybody, which must be said. And it takes a
+/// port as everything does.
+fn check_http(draft: &Draft, problems: &mut Problems) {
+    let served = |node: &NodeDraft| node.http.as_ref().map(|at| (at.value, at.span.clone()));
+    for (position, node) in draft.nodes.iter().enumerate() {
+        let Some((http, span)) = served(node) else {
+            continue;
+        };
+        if http.is_exposed() {
+            problems.error(
+                &span,
+                format!("{} shows itself to everybody at {http}", node.label()),
+                "http has no keys: who reaches the address reads every figure and name",
+                "bind loopback, as in http://127.0.0.1:7104, or add `http_open = true` if that is \
+                 meant",
+            );
+        }
+        let address = Address::of(http.bind);
+        let near = |other: &&NodeDraft| std::ptr::eq(*other, node) || one_machine(node, other);
+        let mut sockets = draft.nodes.iter().filter(near).flat_map(|other| {
+            let bound = other
+                .sockets()
+                .map(|(key, socket)| (key, socket.bind.value.clone()));
+            bound.map(move |(key, bound)| (other, key, bound))
+        });
+        let mut before = draft.nodes[..position].iter().filter(near);
+        let twin = sockets
+            .find(|(_, _, bound)| address.collides(bound))
+            .map(|(other, key, _)| (other, key));
+        let twin = twin.or_else(|| {
+            let same = |other: &&NodeDraft| {
+                served(other).is_some_and(|(own, _)| address.collides(&Address::of(own.bind)))
+            };
+            before.find(same).map(|other| (other, "http"))
+        });
+        if let Some((other, key)) = twin {
+            problems.error(
+                &span,
+                format!("{http} is used twice"),
+                format!("it is `{key}` of {} already", other.label()),
+                format!("give `http` of {} a port of its own", node.label()),
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::endpoint::Address;
 use super::keys::KeyError;
 use super::limits;
-use super::model::{Client, Confirm, Fabric, Keep, Kind, PublicKey};
+use super::model::{Client, Confirm, Fabric, Http, Keep, Kind, PublicKey};
 use super::name::check_name;
 use super::problem::Problems;
 use super::table::{At, Table, Value, shorten};
@@ -39,6 +39,7 @@ pub(super) struct NodeDraft {
     pub(super) clients: Vec<Socket>,
     pub(super) peers: Option<Socket>,
     pub(super) signals: Option<Socket>,
+    pub(super) http: Option<At<Http>>,
     pub(super) data: Option<PathBuf>,
     pub(super) public_key: Option<At<PublicKey>>,
     pub(super) secret_key_file: Option<At<PathBuf>>,
@@ -227,6 +228,7 @@ fn read_node(mut table: Table, folder: &Path, problems: &mut Problems) -> NodeDr
         let path = value?.string(problems)?;
         Some(path.map(|path| folder.join(path)))
     };
+    let http = read_http(&mut table, problems);
     let data = path(table.take("data"), problems).map(|at| at.value);
     let public_key = table
         .take("public_key")
@@ -241,9 +243,39 @@ fn read_node(mut table: Table, folder: &Path, problems: &mut Problems) -> NodeDr
         clients,
         peers: peers.into_iter().next(),
         signals: signals.into_iter().next(),
+        http,
         data,
         public_key,
         secret_key_file,
+    }
+}
+
+/// `http`, and whether the file says that others may reach it.
+fn read_http(table: &mut Table, problems: &mut Problems) -> Option<At<Http>> {
+    let open = table.take("http_open");
+    let open = open.and_then(|value| value.switch(problems));
+    let text = table.take("http")?.string(problems)?;
+    let wrong = |why: String, problems: &mut Problems| {
+        problems.error(
+            &text.span,
+            format!("{:?} is no address to serve http on", shorten(&text.value)),
+            why,
+            "write `http://ADDRESS:PORT`, as in http://127.0.0.1:7104",
+        );
+        None
+    };
+    let Some(rest) = text.value.strip_prefix("http://") else {
+        return wrong("it does not begin with http://".to_owned(), problems);
+    };
+    match Address::parse(&format!("tcp://{rest}"), Path::new("")) {
+        Ok(address) => match address.as_socket() {
+            Some(bind) => {
+                let open = open.is_some_and(|open| open.value);
+                Some(At::new(Http { bind, open }, text.span))
+            }
+            None => wrong("a node binds an address, not a name".to_owned(), problems),
+        },
+        Err((why, _)) => wrong(why, problems),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Addresses as a topology writes them, and what can be said of them without a socket.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
 use std::path::Path;
 
@@ -134,6 +134,31 @@ impl Address {
                 host: Host::Any, ..
             } => false,
         }
+    }
+
+    /// The tcp address to bind, unless it is a name.
+    pub(super) fn as_socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp {
+                host: Host::Ip(ip),
+                port,
+            } => Some(SocketAddr::new(*ip, *port)),
+            Self::Tcp {
+                host: Host::Any,
+                port,
+            } => Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port)),
+            Self::Tcp { .. } | Self::Ipc { .. } => None,
+        }
+    }
+
+    /// The address of a socket.
+    pub(super) fn of(socket: SocketAddr) -> Self {
+        let host = match socket.ip() {
+            ip if ip.is_unspecified() => Host::Any,
+            ip => Host::Ip(ip),
+        };
+        let port = socket.port();
+        Self::Tcp { host, port }
     }
 
     /// Whether one machine cannot bind both.

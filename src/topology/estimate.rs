@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::model::Topology;
 use super::problem::Problems;
-use crate::types::{NodeName, Partition};
+use crate::types::{Limits, NodeName, Partition};
 
 /// What libzmq and the session table keep for one connected client, measured at about 28 KiB.
 const SESSION_BYTES: u64 = 28 << 10;
@@ -19,6 +19,14 @@ const PRODUCER_BYTES: u64 = 256;
 /// The same for one sequence in its window: offset and digest of the batch, and both once more in
 /// the newest checkpoint.
 const SEQUENCE_BYTES: u64 = 120;
+
+/// What a checkpoint holds of one producer at most, its name with the names of its fields, and of
+/// one sequence: two numbers and the digest.
+const CHECKPOINT_PRODUCER: u64 = 128;
+const CHECKPOINT_SEQUENCE: u64 = 38;
+
+/// And of what is retained.
+const CHECKPOINT_EXTENT: u64 = 96 << 10;
 
 /// More memory than this on one node is taken for a slip of the pen: 64 GiB.
 const MEMORY_SANE: u64 = 64 << 30;
@@ -92,6 +100,41 @@ impl Estimate {
         }
     }
 
+    /// The largest checkpoint of one partition.
+    pub fn checkpoint_bytes(limits: &Limits) -> u64 {
+        let window = limits.producer_window.saturating_mul(CHECKPOINT_SEQUENCE);
+        let producer = window.saturating_add(CHECKPOINT_PRODUCER);
+        let producers = limits.producers_max.saturating_mul(producer);
+        producers.saturating_add(CHECKPOINT_EXTENT)
+    }
+
+    /// Warns of checkpoints that no segment holds: where they are that large, nothing that was let
+    /// go of gives its space back.
+    pub(super) fn check_checkpoint(limits: &Limits, span: &Range<usize>, problems: &mut Problems) {
+        let (bytes, segment) = (Self::checkpoint_bytes(limits), limits.segment_bytes);
+        if bytes <= segment / 4 * 3 {
+            return;
+        }
+        problems.warning(
+            span,
+            format!(
+                "{} producers with {} sequences each may outgrow a segment of the journal",
+                limits.producers_max, limits.producer_window
+            ),
+            format!(
+                "a partition's memory of them, up to {}, is written in one piece, of three \
+                 quarters of `segment_bytes` at most; a larger one is not, and then no space comes \
+                 back",
+                ByteSize::b(bytes)
+            ),
+            format!(
+                "in [limits], lower `producers_max` or `producer_window`, or raise \
+                 `segment_bytes` to {} or more",
+                ByteSize::b(bytes.saturating_mul(4) / 3 + 1)
+            ),
+        );
+    }
+
     /// Warns of sums that no machine has.
     pub(super) fn check(&self, span: &Range<usize>, problems: &mut Problems) {
         if self.memory_bytes > MEMORY_SANE {
@@ -134,6 +177,24 @@ mod tests {
     use super::*;
 
     const QUICKSTART: &str = include_str!("../../topology/quickstart.toml");
+
+    #[test]
+    fn checkpoints_that_outgrow_a_segment_are_told() {
+        let told = |producers: &str| {
+            let text = QUICKSTART.replace("producers_max = 1000 ", producers);
+            let parsed = crate::topology::parse(&text, Path::new("/"));
+            assert!(parsed.topology.is_some());
+            let messages = parsed.problems.into_iter().map(|problem| problem.message);
+            messages.collect::<Vec<_>>()
+        };
+        assert_eq!(told("producers_max = 1000 "), Vec::<String>::new());
+        let told = told("producers_max = 2000 ");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("2000 producers with 256 sequences"),
+            "{told:?}"
+        );
+    }
 
     /// The sums of one file, counted by hand.
     #[test]

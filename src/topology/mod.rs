@@ -21,7 +21,7 @@ mod table;
 pub use estimate::Estimate;
 pub use keys::{KeyError, SecretKey};
 pub use model::{
-    Channel, Client, Confirm, Endpoint, Fabric, Keep, Kind, Node, PublicKey, Topology,
+    Channel, Client, Confirm, Endpoint, Fabric, Http, Keep, Kind, Node, PublicKey, Topology,
 };
 pub use name::{NameError, check_name};
 pub use parse::parse;

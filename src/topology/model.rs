@@ -1,5 +1,6 @@
 //! A topology as the rest of Weft sees it: parsed and checked, with defaults filled in.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -47,12 +48,36 @@ pub struct Node {
     pub peers: Endpoint,
     /// Where peers' SUB sockets connect.
     pub signals: Endpoint,
+    /// Where its figures and its health are to be had.
+    pub http: Option<Http>,
     /// Its data folder, absolute; `None` means `./weft-data/NAME`.
     pub data: Option<PathBuf>,
     /// Its CURVE key, as peers and clients know it.
     pub public_key: Option<PublicKey>,
     /// The file that holds its secret key, absolute.
     pub secret_key_file: Option<PathBuf>,
+}
+
+/// Where a node shows itself to monitoring. There are no keys: whoever reaches it may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Http {
+    /// What the node binds.
+    pub bind: SocketAddr,
+    /// Whether it may be reached from other machines.
+    pub open: bool,
+}
+
+impl Http {
+    /// Whether others reach it who were not meant to.
+    pub fn is_exposed(&self) -> bool {
+        !self.open && !self.bind.ip().is_loopback()
+    }
+}
+
+impl fmt::Display for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.bind)
+    }
 }
 
 /// One declared client.

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::draft::{Draft, NodeDraft, Socket};
 use super::estimate::Estimate;
-use super::model::{Endpoint, Node, Topology};
+use super::model::{Channel, Endpoint, Node, Topology};
 use super::problem::{Parsed, Problem, Problems};
 use super::table::Table;
 use super::{channels, check, limits};
@@ -62,6 +62,10 @@ pub fn parse(text: &str, path: &Path) -> Parsed {
     }
     if let Some(topology) = &topology {
         Estimate::of(topology).check(&anywhere, &mut problems);
+        let stored = topology.channels.values().any(Channel::is_stored);
+        if stored {
+            Estimate::check_checkpoint(&topology.limits, &anywhere, &mut problems);
+        }
     }
     Parsed {
         topology,
@@ -108,6 +112,7 @@ fn build_node(node: &NodeDraft) -> Option<Node> {
         clients: node.clients.iter().map(build_endpoint).collect(),
         peers: node.peers.as_ref().map(build_endpoint)?,
         signals: node.signals.as_ref().map(build_endpoint)?,
+        http: node.http.as_ref().map(|at| at.value),
         data: node.data.clone(),
         public_key: node.public_key.as_ref().map(|key| key.value.clone()),
         secret_key_file: node.secret_key_file.as_ref().map(|path| path.value.clone()),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::model::{Endpoint, Node, PublicKey, Topology};
+use super::model::{Endpoint, Http, Node, PublicKey, Topology};
 use crate::types::{ChannelName, NodeName};
 
 /// The whole fabric.
@@ -36,6 +36,8 @@ pub struct NodePlan {
     pub peers: Endpoint,
     /// One XPUB: where the peers' SUB sockets connect.
     pub signals: Endpoint,
+    /// Where http is served, if it is.
+    pub http: Option<Http>,
     /// Every other node, in the order of the file.
     pub links: Vec<Link>,
     /// Whose keys the `clients` endpoints let in: each key's principal.
@@ -75,7 +77,7 @@ pub struct Socket {
     pub why: &'static str,
 }
 
-/// The ZeroMQ socket types in use.
+/// The socket types in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum SocketKind {
@@ -87,6 +89,8 @@ pub enum SocketKind {
     Xpub,
     /// Receives what it subscribed to.
     Sub,
+    /// None of ZeroMQ's: answers monitoring.
+    Http,
 }
 
 /// What a socket does with its endpoint.
@@ -160,6 +164,7 @@ impl NodePlan {
             listeners: node.clients.clone(),
             peers: node.peers.clone(),
             signals: node.signals.clone(),
+            http: node.http,
             links: others().map(Link::new).collect(),
             client_keys: clients
                 .map(|own| (own.public_key.clone(), own.name.clone()))
@@ -208,6 +213,14 @@ impl NodePlan {
             &self.signals,
             "signals of its clients, to peers",
         ));
+        sockets.extend(self.http.map(|http| Socket {
+            kind: SocketKind::Http,
+            action: Action::Bind,
+            endpoint: http.to_string(),
+            peer: None,
+            curve: false,
+            why: "metrics and health, for whoever reaches it",
+        }));
         for Link {
             peer,
             peers,
@@ -248,6 +261,7 @@ impl std::fmt::Display for SocketKind {
             Self::Dealer => "DEALER",
             Self::Xpub => "XPUB",
             Self::Sub => "SUB",
+            Self::Http => "HTTP",
         })
     }
 }

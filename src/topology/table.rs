@@ -128,6 +128,14 @@ impl<'a, 'i> Value<'a, 'i> {
         }
     }
 
+    /// Yes or no.
+    pub(super) fn switch(self, problems: &mut Problems) -> Option<At<bool>> {
+        match self.value.get_ref() {
+            DeValue::Boolean(value) => Some(At::new(*value, self.span())),
+            _ => self.mismatch("true or false", problems),
+        }
+    }
+
     /// A whole number, not negative.
     pub(super) fn count(self, problems: &mut Problems) -> Option<At<u64>> {
         match self.value.get_ref() {

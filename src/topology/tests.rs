@@ -6,6 +6,7 @@ use super::*;
 use crate::types::{NodeName, Pattern};
 
 mod hostile;
+mod http;
 
 const QUICKSTART: &str = include_str!("../../topology/quickstart.toml");
 const THREE_HOSTS: &str = include_str!("../../topology/three-hosts.toml");

@@ -183,6 +183,10 @@ pub const FETCH_TIMEOUT: Span = Span::from_millis(2_500);
 /// by one; beyond it two by two, and so on.
 pub const UNACKED_MAX: usize = 65_536;
 
+/// Reads for audits under way at once on one node, each of [`DELIVER_BYTES_MAX`]: whoever verifies
+/// a ledger must not keep followers and readers from the disk.
+pub const AUDITS_MAX: usize = 4;
+
 /// Fetches held by one leader; a peer that sends more is answered at once with nothing.
 pub const FETCHES_HELD_MAX: usize = 100_000;
 
@@ -302,6 +306,21 @@ pub const GAUGES_EVERY: Span = Span::from_secs(1);
 
 /// From the signal to the exit; with [`SOCKET_LINGER`] below the 5 s that a supervisor waits.
 pub const STOP_MAX: Span = Span::from_millis(3_500);
+
+/// Http connections answered at a time; further ones wait in the system's queue. Monitoring has a
+/// few, and each is short.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+/// From an http connection's beginning to its end: who asks or reads more slowly is cut off, and
+/// holds its seat no longer.
+pub const HTTP_TIMEOUT: Span = Span::from_secs(5);
+
+/// Bytes of an http request's head.
+pub const HTTP_HEADER_MAX: usize = 16 << 10;
+
+/// A node that has not said how it is for this long hangs. It says so with every
+/// [`GAUGES_EVERY`].
+pub const HTTP_STALE: Span = Span::from_secs(5);
 
 /// Refused connections logged per endpoint in ten seconds; the others are only counted.
 pub const REFUSALS_LOGGED: u32 = 5;

@@ -54,11 +54,13 @@ pub enum Sabotage {
     SnapshotWithoutTail,
     /// A checkpoint lacks what producers sent before.
     HollowCheckpoint,
+    /// An audit leaves out the last entry that it read.
+    SkimmedAudit,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -83,6 +85,7 @@ impl Sabotage {
         Self::SilentTrim,
         Self::SnapshotWithoutTail,
         Self::HollowCheckpoint,
+        Self::SkimmedAudit,
     ];
 
     /// Its name on the command line.
@@ -111,6 +114,7 @@ impl Sabotage {
             Self::SilentTrim => "silent-trim",
             Self::SnapshotWithoutTail => "snapshot-without-tail",
             Self::HollowCheckpoint => "hollow-checkpoint",
+            Self::SkimmedAudit => "skimmed-audit",
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::audit::{Audit, Audited};
 use crate::types::{ChannelName, Offset, Wall};
 
 /// The version of the client protocol.
@@ -30,6 +31,8 @@ pub enum Request {
     Credit(Credit),
     /// Asks what the node knows; answered by `view`.
     Inspect(Inspect),
+    /// Reads the node's own replica of a partition; answered by `audited`.
+    Audit(Audit),
     /// Ends the session.
     Bye(Bye),
 }
@@ -50,6 +53,8 @@ pub enum Reply {
     End(End),
     /// Answers `inspect`.
     View(View),
+    /// Answers `audit`.
+    Audited(Audited),
     /// Ignorable: the node asks the transport whether the client is still there.
     Ping(Ping),
 }

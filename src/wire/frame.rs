@@ -20,12 +20,13 @@ pub const REQUESTS: &[&str] = &[
     "ack",
     "credit",
     "inspect",
+    "audit",
     "bye",
 ];
 
 /// The headers a client understands.
 pub const REPLIES: &[&str] = &[
-    "welcome", "confirm", "deliver", "refuse", "end", "view", "ping",
+    "welcome", "confirm", "deliver", "refuse", "end", "view", "audited", "ping",
 ];
 
 /// A message as it left the socket, without routing id.

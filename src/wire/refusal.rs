@@ -114,7 +114,7 @@ pub const TABLE: &[(Code, &str, bool, &str)] = &[
         Code::NoPartition,
         "no_partition",
         false,
-        "the channel has no such partition",
+        "the channel has no such partition, or the node no replica of it",
     ),
     (
         Code::WrongPartition,

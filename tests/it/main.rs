@@ -1,14 +1,18 @@
 //! Everything that is tested from the outside, in one binary.
 
+mod abuse;
 mod cli;
 mod client;
 mod crash;
 mod drill;
 mod fabric;
+mod fuzz;
+mod http;
 mod interop;
 mod interposed;
 mod journal_kit;
 mod kit;
+mod ledger;
 mod node;
 mod readme;
 mod security;

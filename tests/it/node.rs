@@ -1,6 +1,7 @@
 //! Nodes talking to each other and to clients in one thread, without sockets or disks. Each test
 //! names the promise or the clause of the protocol that it guards.
 
+mod audit;
 mod bounds;
 mod hostile;
 mod order;
@@ -15,7 +16,7 @@ use weft::wire::Code;
 use weft::wire::client::{Confirmed, Deliver, Message, Refuse, Reply};
 
 /// The confirms among the messages.
-fn confirms(messages: &[Message<Reply>]) -> Vec<Confirmed> {
+pub(crate) fn confirms(messages: &[Message<Reply>]) -> Vec<Confirmed> {
     let confirm = |message: &Message<Reply>| match &message.header {
         Reply::Confirm(confirmed) => Some(confirmed.clone()),
         _ => None,

@@ -244,7 +244,8 @@ fn links_lead_somewhere() {
     }
 }
 
-/// What the table of promises names is a test, a command or a file of ours.
+/// Each promise names its oracle, if it has one, its tests and a command, and all of them are
+/// there; and there is no oracle that guards none.
 #[test]
 fn every_promise_names_what_checks_it() {
     let tests = sources(&["src", "tests"]);
@@ -254,16 +255,41 @@ fn every_promise_names_what_checks_it() {
         .skip(1)
         .collect();
     assert!(rows.len() >= 10);
+    let mut named = BTreeSet::new();
     for row in rows {
-        let checks = row.trim_end_matches([' ', '|']).rsplit(" | ").next();
-        let names: Vec<&str> = checks.into_iter().flat_map(quoted).collect();
-        assert!(!names.is_empty(), "{row}");
-        for name in names {
-            let known = match name.strip_prefix("weft ") {
-                Some(command) => is_command(command),
-                None => tests.contains(&format!("#[test]\nfn {name}(")),
-            };
-            assert!(known || name == "kill -9", "{name} is nothing of ours");
+        let cells: Vec<&str> = row.trim_matches([' ', '|']).split(" | ").collect();
+        let [_, oracles, checks, command] = cells[..] else {
+            panic!("four cells: {row}");
+        };
+        let oracles: Vec<&str> = links(oracles);
+        assert!(!oracles.is_empty() || cells[1] == "-", "{row}");
+        for oracle in &oracles {
+            assert!(oracle.starts_with("src/sim/oracle"), "{oracle}");
+            named.insert((*oracle).to_owned());
+        }
+        let found: Vec<&str> = quoted(checks).collect();
+        assert!(!found.is_empty(), "{row}");
+        for name in found {
+            let known = tests.contains(&format!("#[test]\nfn {name}("));
+            assert!(known || name == "kill -9", "{name} is no test of ours");
+        }
+        let command = command.trim_matches('`').strip_prefix("weft ");
+        let command = command.unwrap_or_else(|| panic!("a command of ours: {row}"));
+        assert!(is_command(command), "weft has no {command}");
+    }
+    let folder = fs::read_dir(root().join("src/sim/oracle")).expect("a readable folder");
+    for file in folder.map(|entry| entry.expect("an entry").path()) {
+        let name = file
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if name.ends_with(".rs") && !matches!(&*name, "mod.rs" | "tests.rs") {
+            let path = format!("src/sim/oracle/{name}");
+            assert!(
+                named.contains(&path),
+                "{path} guards no promise of the table"
+            );
         }
     }
 }
@@ -284,7 +310,11 @@ fn the_commands_of_the_table_are_there() {
 }
 
 fn is_command(name: &str) -> bool {
-    let output = weft().args([name, "--help"]).output().expect("weft runs");
+    let output = weft()
+        .args(name.split(' '))
+        .arg("--help")
+        .output()
+        .expect("weft runs");
     output.status.success()
 }
 

@@ -4,11 +4,17 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use weft::actor::{StartError, spawn_node};
 use weft::topology::Topology;
-use weft::types::Record;
-use weft::wire::client::{Publish, Reply, Request, Subscribe};
+use weft::types::{Incarnation, Record};
+use weft::wire::audit::Audit;
+use weft::wire::client::{
+    Ack, Bye, Credit, Hello, Inspect, Publish, Reply, Request, Subscribe, Unsubscribe,
+};
+use weft::wire::peer::{Envelope, PEER_VERSION, PeerMessage, RaftMessage, State};
 use weft::wire::records::encode_record;
+use weft::wire::{REQUESTS, encode_peer, encode_request};
 
 use crate::support::{CLIENT, Fabric, Keys, PATIENCE, wait_for, wait_until};
 
@@ -26,6 +32,16 @@ fn knock(endpoint: &str, keys: Option<(&Keys, &[u8; 32])>) -> Outcome {
 
 /// The same with the socket that belongs there: any other is turned away whatever its key.
 fn knock_as(kind: zmq::SocketType, endpoint: &str, keys: Option<(&Keys, &[u8; 32])>) -> Outcome {
+    knock_with(kind, endpoint, keys, &[])
+}
+
+/// The same with frames that leave as soon as the door is open.
+fn knock_with(
+    kind: zmq::SocketType,
+    endpoint: &str,
+    keys: Option<(&Keys, &[u8; 32])>,
+    frames: &[Bytes],
+) -> Outcome {
     let context = zmq::Context::new();
     let socket = context.socket(kind).expect("a socket");
     socket.set_linger(0).expect("linger");
@@ -51,6 +67,9 @@ fn knock_as(kind: zmq::SocketType, endpoint: &str, keys: Option<(&Keys, &[u8; 32
         .expect("a timeout");
     monitor.connect("inproc://monitor").expect("connected");
     socket.connect(endpoint).expect("connected");
+    for frame in frames {
+        socket.send(frame.as_ref(), 0).expect("it waits");
+    }
     let event = monitor.recv_msg(0).expect("the handshake ends");
     let number = u16::from_ne_bytes([event[0], event[1]]);
     match number == zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() {
@@ -121,6 +140,109 @@ fn declared_keys_pass_at_their_own_endpoints_only() {
     assert!(a.is_running());
     let welcome = fabric.speaker("a").hello();
     assert_eq!(welcome.principal.as_deref(), Some(CLIENT));
+}
+
+/// A frame for each thing that a client can ask for.
+fn every_request() -> Vec<Bytes> {
+    let mut records = Vec::new();
+    let record = Record {
+        subject: "orders.eu".to_owned(),
+        ..Record::default()
+    };
+    encode_record(&record, &mut records);
+    let subscribe = Subscribe {
+        id: 1,
+        pattern: "#".to_owned(),
+        ..Subscribe::default()
+    };
+    let ack = Ack {
+        id: 1,
+        channel: None,
+        partition: 0,
+        offset: 0,
+    };
+    let audit = Audit {
+        id: Some(1),
+        channel: "orders".into(),
+        partition: 0,
+        from: 1,
+        to: 9,
+    };
+    let all = [
+        Request::Hello(Hello::default()),
+        Request::Publish(Publish::default()),
+        Request::Subscribe(subscribe),
+        Request::Unsubscribe(Unsubscribe { id: 1 }),
+        Request::Ack(ack),
+        Request::Credit(Credit { id: 1, bytes: 1 }),
+        Request::Inspect(Inspect::default()),
+        Request::Audit(audit),
+        Request::Bye(Bye {}),
+    ];
+    let frames: Vec<Bytes> = all
+        .iter()
+        .map(|request| match request {
+            Request::Publish(_) => encode_request(request, &records),
+            _ => encode_request(request, &[]),
+        })
+        .collect();
+    let named = |name: &&str| {
+        frames
+            .iter()
+            .any(|frame| frame[2..].starts_with(name.as_bytes()))
+    };
+    assert!(REQUESTS.iter().all(named), "a verb is missing");
+    frames
+}
+
+/// [C43] Promise 6: every verb, from everybody who has no right to it, comes to nothing.
+#[test]
+fn promise_6_no_verb_of_whoever_has_no_right_has_any_effect() {
+    let fabric = Fabric::with_keys(&["a", "b"]);
+    let mut a = fabric.serve("a");
+    let server = &fabric.keys("a").public;
+    let (clients, peers) = (fabric.endpoint("a"), fabric.peers_endpoint("a"));
+    let stranger = Keys::new();
+    let speaker = fabric.speaker("a");
+    let before = speaker.view().sessions;
+    let requests = every_request();
+    // As a peer speaks: a frame with every message that has no fields it needs, from node b.
+    let envelope = Envelope {
+        version: PEER_VERSION,
+        fabric: "test".to_owned(),
+        node: "b".into(),
+        incarnation: Incarnation(7),
+        epoch: 1,
+    };
+    let messages = [
+        PeerMessage::State(State::default()),
+        PeerMessage::Raft(RaftMessage::default()),
+    ];
+    let peer_frame = encode_peer(&envelope, &messages);
+    let mut at_peers = requests.clone();
+    at_peers.push(peer_frame);
+    for (endpoint, keys, frames) in [
+        (&clients, None, &requests),
+        (&clients, Some((&stranger, server)), &requests),
+        (&clients, Some((fabric.keys("b"), server)), &requests),
+        (&peers, None, &at_peers),
+        (&peers, Some((&stranger, server)), &at_peers),
+        (&peers, Some((fabric.client_keys(), server)), &at_peers),
+    ] {
+        for frame in frames {
+            let one = std::slice::from_ref(frame);
+            let outcome = knock_with(zmq::DEALER, endpoint, keys, one);
+            assert_eq!(outcome, Outcome::Refused, "{frame:?} at {endpoint}");
+        }
+        let outcome = knock_with(zmq::DEALER, endpoint, keys, frames);
+        assert_eq!(outcome, Outcome::Refused, "all at {endpoint}");
+    }
+    // The one who may look sees nobody who was not there before, and a peer that was never heard.
+    let view = speaker.view();
+    assert_eq!(view.sessions, before);
+    assert!(view.channels.values().all(|own| own.received == 0));
+    assert_eq!(view.peers[0].heard_ms, None);
+    assert!(a.is_running());
 }
 
 #[test]

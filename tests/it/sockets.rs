@@ -67,6 +67,28 @@ fn what_a_node_says_goes_to_stderr_with_its_name() {
     );
 }
 
+/// Every line names the node, and what is said of a partition names it.
+#[test]
+fn log_lines_carry_node_and_partition() {
+    let fabric = Fabric::new(&["a"]);
+    let node = fabric.serve("a");
+    wait_until("it leads what it holds", || {
+        node.log().contains("leads audit/0 in term") && node.log().contains("leads orders/3 in")
+    });
+    for line in node.log().lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[1], "a", "{line}");
+        let about = ["leads", "founds"]
+            .iter()
+            .find(|word| words.contains(*word));
+        if let Some(about) = about {
+            let at = words.iter().position(|word| word == about).expect("there");
+            let named: Result<weft::types::RecordId, _> = format!("{}/0", words[at + 1]).parse();
+            assert!(named.is_ok(), "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_killed_node_starts_again_on_its_ports_and_its_folder() {
     let fabric = Fabric::new(&["a"]);

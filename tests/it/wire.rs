@@ -1,7 +1,7 @@
 //! The protocol against its specification: the tables and golden bytes of PROTOCOL.md, the clauses
 //! that the codec keeps, and bytes that nobody meant well.
 
-mod arbitrary;
+pub(crate) mod arbitrary;
 mod clauses;
 mod golden;
 mod properties;

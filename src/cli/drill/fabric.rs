@@ -129,15 +129,33 @@ fn seen_by(
     Ok(seen)
 }
 
-/// The topology with its nodes on loopback, without keys; everything else as it is declared.
+/// The topology with its nodes on loopback, without keys, and with channels that keep everything;
+/// all else as it is declared.
 fn on_loopback(mut table: Table, ports: &[[u16; 3]], seen: &Ports) -> String {
     table.remove("client");
+    // What is let go of could not be accounted for.
+    let channels = table.get_mut("channel").and_then(Value::as_table_mut);
+    let channels = channels
+        .into_iter()
+        .flat_map(|channels| channels.iter_mut());
+    for (_, channel) in channels {
+        channel.as_table_mut().map(|channel| channel.remove("keep"));
+    }
+    let defaults = table.get_mut("defaults").and_then(Value::as_table_mut);
+    defaults.map(|defaults| defaults.remove("keep"));
     let nodes = table.get_mut("node").and_then(Value::as_array_mut);
     for (node, own) in nodes.into_iter().flatten().zip(ports) {
         let Some(node) = node.as_table_mut() else {
             continue;
         };
-        for key in ["data", "public_key", "secret_key_file", "advertise"] {
+        for key in [
+            "data",
+            "public_key",
+            "secret_key_file",
+            "advertise",
+            "http",
+            "http_open",
+        ] {
             node.remove(key);
         }
         let at = |port: u16| Value::String(format!("tcp://127.0.0.1:{port}"));
@@ -193,7 +211,10 @@ mod tests {
         for text in [QUICKSTART, &fs::read_to_string(file).expect("the file")] {
             let table: Table = text.parse().expect("TOML");
             let ports = [[1, 2, 3], [4, 5, 6], [7, 8, 9]];
-            let declared = topology::parse(text, Path::new("/")).topology.expect("one");
+            let mut declared = topology::parse(text, Path::new("/")).topology.expect("one");
+            for channel in declared.channels.values_mut() {
+                channel.keep = topology::Keep::default();
+            }
             let names = declared.nodes.iter().map(|node| node.name.to_string());
             let mut seen: Ports = names.zip(ports).collect();
             let second = seen.values_mut().nth(1).expect("three");

@@ -151,8 +151,8 @@ impl Load {
                         break;
                     };
                     moved = Instant::now();
-                    if let Err(fault) = take(&mut log, &item) {
-                        self.account().fault(Fault::Misread, fault);
+                    if let Err((fault, text)) = take(&mut log, &item) {
+                        self.account().fault(fault, text);
                         return Ok(log);
                     }
                 }
@@ -203,16 +203,41 @@ fn next(subscription: &mut Subscription) -> Result<Option<Item>, ClientError> {
     }
 }
 
-fn take(log: &mut Log, item: &Item) -> Result<(), String> {
+fn take(log: &mut Log, item: &Item) -> Result<(), (Fault, String)> {
     match item {
         Item::Record(delivered) => match &delivered.id {
-            Some(id) => log.push(id, &delivered.record.body),
-            None => Err("read a record without a place".to_owned()),
+            Some(id) => {
+                let pushed = log.push(id, &delivered.record.body);
+                pushed.map_err(|text| (Fault::Misread, text))
+            }
+            None => Err((Fault::Misread, "read a record without a place".to_owned())),
         },
-        Item::Gap { .. } => Err("was told of a gap in a stored channel".to_owned()),
+        // A drill's channels keep everything.
+        Item::Gap { channel, missed } => {
+            let missed = missed.map_or("some".to_owned(), |missed| missed.to_string());
+            let channel = channel.as_ref().map_or("a channel", |name| name.as_str());
+            let text = format!("a reader was told that {missed} records of {channel} are gone");
+            Err((Fault::Lost, text))
+        }
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_is_told_is_gone_is_lost() {
+        let gap = Item::Gap {
+            channel: Some("orders".into()),
+            missed: Some(3),
+        };
+        let told = take(&mut Log::default(), &gap).expect_err("nothing may be gone");
+        let text = "a reader was told that 3 records of orders are gone".to_owned();
+        assert_eq!(told, (Fault::Lost, text));
+    }
 }

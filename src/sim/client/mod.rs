@@ -1,6 +1,7 @@
 //! The workload: clients that speak to nodes in bytes, as a stranger would, through the public
 //! codec. Each keeps one connection and decides for itself; the world carries its frames.
 
+mod auditor;
 mod consumer;
 mod crowd;
 mod hostile;
@@ -178,6 +179,7 @@ pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {
             cast.push(Box::new(consumer::Consumer::new(0, 1)));
         }
         cast.push(Box::new(crowd::Crowd::new(CROWD)));
+        cast.push(Box::new(auditor::Auditor::default()));
     }
     if !scene.signals.is_empty() {
         for _ in 0..2 {

@@ -100,6 +100,13 @@ impl Commits {
         Some((&fact.records[*position].0, fact.entry.time))
     }
 
+    /// The committed entry of this index, if it is known.
+    pub(in crate::sim) fn fact(&self, partition: &Partition, index: u64) -> Option<&Rc<Fact>> {
+        let committed = self.partitions.get(partition)?;
+        let position = usize::try_from(index.checked_sub(1)?).ok()?;
+        committed.entries.get(position)
+    }
+
     /// Every committed entry with the term in which it was committed, or a later one.
     pub(in crate::sim) fn terms(
         &self,

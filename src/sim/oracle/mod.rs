@@ -2,6 +2,7 @@
 //! their way to a disk and off it, answers at the clients. They never ask a node what it believes,
 //! except where the promise is about what a node says of itself (`ledger`).
 
+pub(super) mod audits;
 pub(super) mod commits;
 pub(super) mod consumers;
 pub(super) mod leaders;

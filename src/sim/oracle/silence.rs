@@ -26,6 +26,8 @@ pub(in crate::sim) enum Question {
     Subscribe(u64),
     /// An `inspect`, by its id on the wire.
     Inspect(u64),
+    /// An `audit`, by its id on the wire.
+    Audit(u64),
 }
 
 impl Silence {

@@ -1,6 +1,11 @@
 //! What is bounded answers by name when it is full, and nobody else is refused for it.
 
+use bytes::Bytes;
+use weft::channel::{Stamp, Stream};
 use weft::node::{Gauges, Input};
+use weft::topology::Estimate;
+use weft::types::limits::PRODUCER_BYTES_MAX;
+use weft::types::{Limits, Wall};
 use weft::wire::Code;
 use weft::wire::client::{Hello, Publish, Request, Subscribe};
 
@@ -110,4 +115,35 @@ fn a_disk_below_its_mark_refuses_and_takes_up_again() {
     }
     fabric.publish(&client, publish(2), &[record("audit.x", "k", "1")]);
     assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+}
+
+/// Promise 5: what `weft check` takes for the largest checkpoint is at least what one can be.
+#[test]
+fn promise_5_the_largest_checkpoint_is_foreseen() {
+    let limits = Limits {
+        producers_max: 30,
+        producer_window: 40,
+        ..Limits::default()
+    };
+    let mut stream = Stream::new(&limits);
+    let (mut index, mut offset) = (u64::MAX / 2, 0);
+    for sequence in 0..limits.producer_window + 5 {
+        for producer in 0..limits.producers_max {
+            let stamp = Stamp {
+                producer: Bytes::from(vec![producer as u8; PRODUCER_BYTES_MAX]),
+                sequence: u64::MAX - 1_000 + sequence,
+                digest: Bytes::from_static(&[7; 16]),
+            };
+            let (time, count) = (Wall(1_700_000_000_000), 1 << 20);
+            let batches = [(count, Some(stamp))];
+            let applied = stream.apply((index, offset), time, 1 << 40, batches);
+            applied.expect("it continues");
+            index += 1;
+            offset += u64::from(count);
+        }
+    }
+    let foreseen = Estimate::checkpoint_bytes(&limits);
+    let bytes = stream.encode().len() as u64;
+    assert!(bytes <= foreseen, "{bytes} of {foreseen}");
+    assert!(bytes * 2 > foreseen - (96 << 10), "{bytes} of {foreseen}");
 }

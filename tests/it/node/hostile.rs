@@ -327,3 +327,114 @@ fn a_signal_frame_that_cannot_be_is_dropped() {
     });
     assert!(announced, "{outbox:?}");
 }
+
+// Promise 2: what an earlier life of a node's folder says commits nothing and elects nobody, though
+// every word of it is well formed.
+#[test]
+fn promise_2_a_stale_incarnation_has_no_voice() {
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader").to_string();
+    let others: Vec<&str> = ["a", "b", "c"]
+        .into_iter()
+        .filter(|name| *name != leader)
+        .collect();
+    for other in &others {
+        fabric.kill(other);
+    }
+    let client = fabric.client(&leader, "one");
+    let publish = Publish {
+        id: Some(1),
+        ..Publish::default()
+    };
+    fabric.publish(&client, publish, &[record("audit.x", "k", "alone")]);
+    let held = |fabric: &Fabric| {
+        let partitions = fabric.view(&leader).partitions;
+        let mut audit = partitions.into_iter().filter(|own| own.channel == "audit");
+        audit.next().expect("it holds it")
+    };
+    let before = held(&fabric);
+    assert!(before.last > before.commit, "it waits for the others");
+    let said: Vec<Input> = others
+        .iter()
+        .map(|other| {
+            let stale = Incarnation(incarnation(other).0 ^ 1);
+            let id = ReplicaId {
+                node: (*other).into(),
+                incarnation: stale,
+            };
+            let message = |kind: raft::eraftpb::MessageType, term, index| {
+                PeerMessage::Raft(RaftMessage {
+                    channel: Some("audit".into()),
+                    kind: kind as i32,
+                    to: raft_id(&leader),
+                    from: id.raft_id(),
+                    term,
+                    log_term: before.term,
+                    index,
+                    ..RaftMessage::default()
+                })
+            };
+            use raft::eraftpb::MessageType::{
+                MsgAppend, MsgAppendResponse, MsgRequestPreVote, MsgRequestVote,
+            };
+            let messages = [
+                message(MsgAppendResponse, before.term, before.last),
+                message(MsgRequestPreVote, before.term + 1, before.last + 9),
+                message(MsgRequestVote, before.term + 1, before.last + 9),
+                message(MsgAppend, before.term + 1, before.last),
+            ];
+            Input::PeerFrame {
+                principal: None,
+                frame: encode_peer(&envelope(other, stale), &messages),
+            }
+        })
+        .collect();
+    fabric.inputs(&leader, said);
+    let after = held(&fabric);
+    assert_eq!((after.commit, after.term), (before.commit, before.term));
+    assert_eq!(fabric.view(&leader).sessions.bad_frames, 8);
+    assert!(confirms(&fabric.inbox(&client)).is_empty());
+}
+
+// What Raft says only to itself, and requests without a term, would end the process if they were
+// taken: the fuzz target of peers found it.
+#[test]
+fn what_raft_says_to_itself_is_refused_from_a_peer() {
+    use raft::eraftpb::MessageType::{
+        MsgBeat, MsgCheckQuorum, MsgHup, MsgReadIndex, MsgRequestPreVote, MsgRequestVote,
+        MsgSnapStatus, MsgTransferLeader, MsgUnreachable,
+    };
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader").to_string();
+    let follower = if leader == "a" { "b" } else { "a" };
+    let other = if leader == "c" { "b" } else { "c" };
+    for at in [&*leader, follower] {
+        let before = fabric.view(at).sessions.bad_frames;
+        let message = |kind: raft::eraftpb::MessageType, term| {
+            PeerMessage::Raft(RaftMessage {
+                channel: Some("audit".into()),
+                kind: kind as i32,
+                to: raft_id(at),
+                from: raft_id(other),
+                term,
+                ..RaftMessage::default()
+            })
+        };
+        let hostile = [
+            message(MsgRequestPreVote, 0),
+            message(MsgRequestVote, 0),
+            message(MsgHup, 1),
+            message(MsgBeat, 1),
+            message(MsgUnreachable, 1),
+            message(MsgSnapStatus, 1),
+            message(MsgCheckQuorum, 1),
+            message(MsgTransferLeader, 1),
+            message(MsgReadIndex, 1),
+        ];
+        fabric.input(at, peer_frame(other, &hostile));
+        let refused = fabric.view(at).sessions.bad_frames - before;
+        assert_eq!(refused, hostile.len() as u64, "{at}");
+    }
+    let client = fabric.client("c", "one");
+    assert!(store(&mut fabric, &client, "1"));
+}

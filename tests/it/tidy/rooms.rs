@@ -17,7 +17,12 @@ const ROOMS: &[(&str, bool, &[&str])] = &[
         &["types", "topology", "wire", "replica", "channel"],
     ),
     ("store", false, &["types"]),
-    ("actor", false, &["node", "store", "topology", "types"]),
+    ("http", false, &["node", "types"]),
+    (
+        "actor",
+        false,
+        &["http", "node", "store", "topology", "types"],
+    ),
     ("client", false, &["wire", "types", "topology"]),
     (
         "sim",
@@ -95,6 +100,7 @@ fn problems(path: &str, text: &str) -> Vec<String> {
     let banned = match (*is_core, room) {
         (true, _) => NOT_IN_CORE,
         (false, "store" | "sim") => ACTOR_ONLY,
+        (false, "http") => &["actix", "zmq"],
         _ => &[],
     };
     for (line, word) in words(&code).filter(|(_, word)| banned.contains(word)) {

@@ -8,27 +8,28 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 use weft::types::limits::{HEADERS_MAX, KEY_BYTES_MAX};
-use weft::types::{Incarnation, Record, Wall};
+use weft::types::{Incarnation, Record, TrimCause, Wall};
+use weft::wire::audit::{Account, Audit, Audited, EntriesRead, TrimRead};
 use weft::wire::client::*;
 use weft::wire::peer::{self, Envelope, FetchFrom, PEER_VERSION, PeerMessage, WireEntry};
 
-pub(super) fn text() -> BoxedStrategy<String> {
+pub(crate) fn text() -> BoxedStrategy<String> {
     let taken = ["", "orders.new", "订单.新.🚀", "#", "\0", "👩‍👩‍👧‍👦"].map(str::to_owned);
     prop_oneof![any::<String>(), proptest::sample::select(taken.to_vec())].boxed()
 }
 
-pub(super) fn blob(max: usize) -> BoxedStrategy<Bytes> {
+pub(crate) fn blob(max: usize) -> BoxedStrategy<Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from).boxed()
 }
 
 /// Numbers at every width of the encoding.
-pub(super) fn number() -> BoxedStrategy<u64> {
+pub(crate) fn number() -> BoxedStrategy<u64> {
     (any::<u64>(), 0..64_u32)
         .prop_map(|(bits, shift)| bits >> shift)
         .boxed()
 }
 
-pub(super) fn record() -> BoxedStrategy<Record> {
+pub(crate) fn record() -> BoxedStrategy<Record> {
     let headers = btree_map(text(), text(), 0..HEADERS_MAX);
     let headers = prop_oneof![Just(BTreeMap::new()), headers];
     let parts = (
@@ -108,7 +109,7 @@ fn subscribe() -> BoxedStrategy<Request> {
         .boxed()
 }
 
-pub(super) fn request() -> BoxedStrategy<Request> {
+pub(crate) fn request() -> BoxedStrategy<Request> {
     prop_oneof![
         (option::of(any::<u32>()), option::of(text()))
             .prop_map(|(version, name)| Request::Hello(Hello { version, name })),
@@ -127,6 +128,22 @@ pub(super) fn request() -> BoxedStrategy<Request> {
         ),
         (number(), number()).prop_map(|(id, bytes)| Request::Credit(Credit { id, bytes })),
         option::of(number()).prop_map(|id| Request::Inspect(Inspect { id })),
+        (
+            option::of(number()),
+            text(),
+            any::<u32>(),
+            number(),
+            number()
+        )
+            .prop_map(|(id, channel, partition, from, to)| {
+                Request::Audit(Audit {
+                    id,
+                    channel: channel.as_str().into(),
+                    partition,
+                    from,
+                    to,
+                })
+            }),
         Just(Request::Bye(Bye {})),
     ]
     .boxed()
@@ -250,7 +267,58 @@ fn refuse() -> BoxedStrategy<Reply> {
         .boxed()
 }
 
-pub(super) fn reply() -> BoxedStrategy<Reply> {
+fn audited() -> BoxedStrategy<Reply> {
+    let account = vec(number(), 8).prop_map(|numbers| Account {
+        start: numbers[0],
+        applied: numbers[1],
+        first_offset: numbers[2],
+        next_offset: numbers[3],
+        retained_bytes: numbers[4],
+        trimmed_by_age: numbers[5],
+        trimmed_by_size: numbers[6],
+        trimmed_by_count: numbers[7],
+    });
+    let cause = prop_oneof![
+        Just(TrimCause::Age),
+        Just(TrimCause::Size),
+        Just(TrimCause::Count)
+    ];
+    let trim = (number(), number(), cause).prop_map(|(index, first, cause)| TrimRead {
+        index,
+        first,
+        cause,
+    });
+    let digest = vec(any::<u8>(), 0..40);
+    let read = (
+        vec(number(), 6),
+        vec(trim, 0..4),
+        digest,
+        option::of(text()),
+    )
+        .prop_map(|(numbers, trims, digest, wrong)| EntriesRead {
+            from: numbers[0],
+            to: numbers[1],
+            first_offset: numbers[2],
+            next_offset: numbers[3],
+            records: numbers[4],
+            bytes: numbers[5],
+            trims,
+            digest,
+            wrong,
+        });
+    (option::of(number()), text(), account, option::of(read))
+        .prop_map(|(id, node, account, read)| {
+            Reply::Audited(Audited {
+                id,
+                node,
+                account,
+                read,
+            })
+        })
+        .boxed()
+}
+
+pub(crate) fn reply() -> BoxedStrategy<Reply> {
     prop_oneof![
         welcome(),
         confirm(),
@@ -259,12 +327,13 @@ pub(super) fn reply() -> BoxedStrategy<Reply> {
         (number(), text()).prop_map(|(id, reason)| Reply::End(End { id, reason })),
         (option::of(number()), vec(any::<u8>(), 0..300))
             .prop_map(|(id, body)| Reply::View(View { id, body })),
+        audited(),
         Just(Reply::Ping(Ping {})),
     ]
     .boxed()
 }
 
-pub(super) fn envelope() -> BoxedStrategy<Envelope> {
+pub(crate) fn envelope() -> BoxedStrategy<Envelope> {
     (text(), text(), number(), number())
         .prop_map(|(fabric, node, incarnation, epoch)| Envelope {
             version: PEER_VERSION,
@@ -459,7 +528,7 @@ fn snapshot() -> BoxedStrategy<PeerMessage> {
         .boxed()
 }
 
-pub(super) fn peer_message() -> BoxedStrategy<PeerMessage> {
+pub(crate) fn peer_message() -> BoxedStrategy<PeerMessage> {
     let found = (text(), any::<u32>(), blob(300)).prop_map(|(channel, partition, record)| {
         PeerMessage::Found(peer::Found {
             channel: channel.as_str().into(),

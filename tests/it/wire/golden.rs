@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_bytes::ByteBuf;
 use weft::types::limits::{self, Limits};
 use weft::types::{Incarnation, Pattern, Record, Wall, key_partition};
+use weft::wire::audit::{Account, Audit, Audited, EntriesRead};
 use weft::wire::client::{
     Ack, ConfirmLevel, Confirmed, Deliver, From, Hello, Publish, Reply, Request, Run, Stamped,
     Subscribe,
@@ -55,11 +56,19 @@ fn requests() -> BTreeMap<&'static str, Bytes> {
         partition: 2,
         offset: 1041,
     };
+    let audit = Audit {
+        id: Some(3),
+        channel: "orders".into(),
+        partition: 2,
+        from: 5,
+        to: 9,
+    };
     let shown = [
         ("hello", Request::Hello(Hello::default()), vec![]),
         ("publish", Request::Publish(publish), record("")),
         ("subscribe", Request::Subscribe(subscribe), vec![]),
         ("ack", Request::Ack(ack), vec![]),
+        ("audit", Request::Audit(audit), vec![]),
     ];
     let encode = |(name, header, records): (&'static str, Request, Vec<u8>)| {
         let frame = wire::encode_request(&header, &records);
@@ -95,12 +104,36 @@ fn replies() -> BTreeMap<&'static str, Bytes> {
         count: 1,
         ..Deliver::default()
     };
+    let audited = Audited {
+        id: Some(3),
+        node: "a".into(),
+        account: Account {
+            start: 5,
+            applied: 5,
+            first_offset: 8,
+            next_offset: 9,
+            retained_bytes: 64,
+            trimmed_by_age: 8,
+            ..Account::default()
+        },
+        read: Some(EntriesRead {
+            from: 5,
+            to: 6,
+            first_offset: 8,
+            next_offset: 9,
+            records: 1,
+            bytes: 64,
+            digest: vec![1, 2, 3, 4],
+            ..EntriesRead::default()
+        }),
+    };
     let mut refuse = Code::Busy.refuse(Some(1), "later");
     refuse.retry_after_ms = Some(100);
     let shown = [
         ("confirm", Reply::Confirm(confirm), vec![]),
         ("deliver", Reply::Deliver(deliver), record("orders.new")),
         ("refuse", Reply::Refuse(refuse), vec![]),
+        ("audited", Reply::Audited(audited), vec![]),
     ];
     let encode = |(name, header, records): (&'static str, Reply, Vec<u8>)| {
         let frame = wire::encode_reply(&header, &records);
