@@ -13,7 +13,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::types::{Record, RecordId};
-use crate::wire::client::Welcome;
+use crate::wire::client::{CursorReply, Welcome};
 use crate::wire::records::encode_record;
 
 use super::error::{ClientError, PublishError};
@@ -26,7 +26,7 @@ use super::thread;
 
 /// A session with a fabric. It is shared by reference among threads; dropping it ends the session.
 pub struct Client {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     welcome: Welcome,
     single: Mutex<Option<(Publisher, Outcomes)>>,
     thread: Option<JoinHandle<()>>,
@@ -85,6 +85,8 @@ pub(super) enum Answer {
     Reader(u64, Sender<ReaderEvent>),
     /// The answer to an inspection.
     View(u64, Sender<Result<Vec<u8>, ClientError>>),
+    /// The answer to what was asked of a cursor.
+    Cursor(u64, Sender<Result<CursorReply, ClientError>>),
 }
 
 /// The thread's end of a lane. Dropping it closes the lane's window.
@@ -327,7 +329,7 @@ impl Link {
     }
 
     /// Numbers lanes, subscriptions and inspections; far from the numbers of publishes.
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         (1 << 40) + self.next.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -7,11 +7,13 @@ use bytes::Bytes;
 
 use crate::types::{Span, Time};
 use crate::wire::client::{
-    Bye, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION, Welcome,
+    Ack, Bye, CursorReply, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION,
+    Welcome,
 };
 use crate::wire::{Code, decode_reply, encode_request};
 
 use super::connection::{Connection, Move, TransportEvent};
+use super::cursors::Question;
 use super::error::{Cause, ClientError, Failure, Refusal};
 use super::handle::Outcome;
 use super::lane::{Lane, LaneAction, Queued};
@@ -52,6 +54,10 @@ pub(super) enum Command {
     Taken { reader: u64, bytes: u64 },
     /// The consumer is gone.
     Unsubscribe { reader: u64 },
+    /// The consumer is done with records of its cursor.
+    Ack { ack: Ack, ticket: Option<u64> },
+    /// A `seek` or `delete`.
+    Move { ticket: u64, request: Request },
     /// What does the node know?
     Inspect { ticket: u64 },
     /// The end.
@@ -91,6 +97,11 @@ pub(super) enum Told {
         ticket: u64,
         result: Result<Vec<u8>, ClientError>,
     },
+    /// Where a cursor stands.
+    Cursor {
+        ticket: u64,
+        result: Result<CursorReply, ClientError>,
+    },
 }
 
 /// The client's whole state.
@@ -98,7 +109,7 @@ pub(super) enum Told {
 pub(super) struct Session {
     name: String,
     follow: bool,
-    connection: Connection,
+    pub(super) connection: Connection,
     /// When the first `welcome` must have come.
     deadline: Option<Time>,
     node: Option<Welcome>,
@@ -107,9 +118,11 @@ pub(super) struct Session {
     closing: Vec<u64>,
     readers: BTreeMap<u64, Reader>,
     inspections: BTreeMap<u64, Inspection>,
+    /// What was asked of cursors, by number.
+    pub(super) questions: BTreeMap<u64, Question>,
     /// Every `hello` without its `welcome`, and the publish it fences.
     hellos: VecDeque<Option<(u64, u64)>>,
-    next_id: u64,
+    pub(super) next_id: u64,
     actions: Vec<Action>,
 }
 
@@ -132,6 +145,7 @@ impl Session {
             closing: Vec::new(),
             readers: BTreeMap::new(),
             inspections: BTreeMap::new(),
+            questions: BTreeMap::new(),
             hellos: VecDeque::new(),
             next_id: 0,
             actions: Vec::new(),
@@ -183,6 +197,8 @@ impl Session {
                     self.send(&Request::Unsubscribe(Unsubscribe { id: reader }));
                 }
             }
+            Command::Ack { ack, ticket } => self.ack(ack, ticket, now),
+            Command::Move { ticket, request } => self.move_cursor(ticket, request, now),
             Command::Inspect { ticket } => self.inspect(ticket, now),
             Command::Close => self.close(),
         }
@@ -228,6 +244,7 @@ impl Session {
         for id in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.run_lane(id, now);
         }
+        self.expire_questions(now);
         let late = |inspection: &Inspection| now.since(inspection.since) >= INSPECT_TIMEOUT;
         let expired: Vec<u64> = self
             .inspections
@@ -256,6 +273,15 @@ impl Session {
                 }
             }
             Reply::Refuse(refuse) => self.handle_refuse(&refuse, now),
+            Reply::End(end) if ends_cursor(&end.reason) => {
+                let reader = self.readers.get_mut(&end.id);
+                let over = reader.is_some_and(|reader| reader.handle_end(&end.reason, now));
+                self.run_reader(end.id);
+                if over {
+                    self.readers.remove(&end.id);
+                }
+            }
+            Reply::Cursor(reply) => self.handle_cursor(reply),
             Reply::End(end) => {
                 // This client did not ask for it, so the node is about to stop: the reader goes
                 // on at the next one.
@@ -310,6 +336,9 @@ impl Session {
     }
 
     fn handle_refuse(&mut self, refuse: &Refuse, now: Time) {
+        if self.handle_refused_question(refuse) {
+            return;
+        }
         let stopping = refuse.code == Code::Stopping.number();
         let lane = refuse.id.and_then(|id| self.lane_of(id));
         let reader = refuse.id.filter(|id| self.readers.contains_key(id));
@@ -378,6 +407,7 @@ impl Session {
             self.notice(format!("lost node {node} at {endpoint}: {cause}"));
         }
         let next = self.connection.leave(cause, now);
+        self.lose_questions();
         self.hellos.clear();
         for reader in self.readers.values_mut() {
             reader.handle_lost();
@@ -480,7 +510,7 @@ impl Session {
         self.node.as_ref().filter(|_| self.connection.is_ready())
     }
 
-    fn send(&mut self, request: &Request) {
+    pub(super) fn send(&mut self, request: &Request) {
         self.actions
             .push(Action::Send(encode_request(request, &[])));
     }
@@ -489,7 +519,7 @@ impl Session {
         self.tell(Told::Notice(text));
     }
 
-    fn tell(&mut self, told: Told) {
+    pub(super) fn tell(&mut self, told: Told) {
         self.actions.push(Action::Tell(told));
     }
 }
@@ -511,4 +541,9 @@ fn endpoints(welcome: &Welcome, curve: bool) -> impl Iterator<Item = Address> + 
             })
         })
     })
+}
+
+/// Whether a node ends a subscription with this reason for the sake of its cursor.
+fn ends_cursor(reason: &str) -> bool {
+    matches!(reason, "taken_over" | "moved" | "deleted")
 }

@@ -164,6 +164,26 @@ pub const FETCH_TIMEOUT: Span = Span::from_millis(2_500);
 /// by one; beyond it two by two, and so on.
 pub const UNACKED_MAX: usize = 65_536;
 
+/// Bytes of a cursor's name: it is stored with every ack.
+pub const CURSOR_BYTES_MAX: usize = 64;
+
+/// Cursors of one partition. Every replica keeps them, and writes them with every checkpoint.
+pub const CURSORS_MAX: usize = 256;
+
+/// Ranges of acked records above the oldest one that is not; with the line above a few megabytes of
+/// state. A reader that acks further apart than this has lost its oldest record.
+pub const CURSOR_RANGES_MAX: usize = 512;
+
+/// Acks of one subscription and partition that wait to be answered.
+pub const ACKS_WAITING_MAX: usize = 1_024;
+
+/// `seek`s and `delete`s that one node has not answered; beyond it the answer is `busy`.
+pub const CURSOR_MOVES_MAX: usize = 1_024;
+
+/// How often a reader's node asks whether a cursor is still its own where it fetches nothing, and
+/// acks what the pattern passed over.
+pub const CURSOR_BEAT: Span = Span::from_millis(1_000);
+
 /// Fetches held by one leader; a peer that sends more is answered at once with nothing.
 pub const FETCHES_HELD_MAX: usize = 100_000;
 

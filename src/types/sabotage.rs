@@ -54,11 +54,21 @@ pub enum Sabotage {
     GreedyCheckpoint,
     /// A checkpoint lacks what producers sent before.
     HollowCheckpoint,
+    /// An ack moves a cursor past records that nobody acked.
+    CursorAheadOfAck,
+    /// Whoever held a cursor before may still move it.
+    StaleToken,
+    /// An ack is answered before it is committed.
+    EarlyAck,
+    /// A checkpoint lacks the cursors.
+    ForgottenCursors,
+    /// Records that are let go of before a cursor came to them are in no account.
+    UncountedMiss,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -83,6 +93,11 @@ impl Sabotage {
         Self::SilentTrim,
         Self::GreedyCheckpoint,
         Self::HollowCheckpoint,
+        Self::CursorAheadOfAck,
+        Self::StaleToken,
+        Self::EarlyAck,
+        Self::ForgottenCursors,
+        Self::UncountedMiss,
     ];
 
     /// Its name on the command line.
@@ -111,6 +126,11 @@ impl Sabotage {
             Self::SilentTrim => "silent-trim",
             Self::GreedyCheckpoint => "greedy-checkpoint",
             Self::HollowCheckpoint => "hollow-checkpoint",
+            Self::CursorAheadOfAck => "cursor-ahead-of-ack",
+            Self::StaleToken => "stale-token",
+            Self::EarlyAck => "early-ack",
+            Self::ForgottenCursors => "forgotten-cursors",
+            Self::UncountedMiss => "uncounted-miss",
         }
     }
 

@@ -19,13 +19,15 @@ pub const REQUESTS: &[&str] = &[
     "unsubscribe",
     "ack",
     "credit",
+    "seek",
+    "delete",
     "inspect",
     "bye",
 ];
 
 /// The headers a client understands.
 pub const REPLIES: &[&str] = &[
-    "welcome", "confirm", "deliver", "refuse", "end", "view", "ping",
+    "welcome", "confirm", "deliver", "refuse", "end", "cursor", "view", "ping",
 ];
 
 /// A message as it left the socket, without routing id.

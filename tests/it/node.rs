@@ -2,6 +2,7 @@
 //! names the promise or the clause of the protocol that it guards.
 
 mod bounds;
+mod cursors;
 mod hostile;
 mod order;
 mod publish;

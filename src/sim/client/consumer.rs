@@ -142,6 +142,7 @@ impl Consumer {
             from,
             offsets,
             credit: wish.credit,
+            cursor: None,
         });
         desk.acts.push(Act::Send(encode_request(&header, &[])));
         let question = Question::Subscribe(self.number);
@@ -250,6 +251,7 @@ impl Consumer {
                     channel: Some(partition.channel),
                     partition: partition.number,
                     offset,
+                    ..Ack::default()
                 }),
             };
             desk.oracles

@@ -7,8 +7,8 @@ use serde_bytes::ByteBuf;
 use weft::types::limits::{self, Limits};
 use weft::types::{Incarnation, Pattern, Record, Wall, key_partition};
 use weft::wire::client::{
-    Ack, ConfirmLevel, Confirmed, Deliver, From, Hello, Publish, Reply, Request, Run, Stamped,
-    Subscribe,
+    Ack, ConfirmLevel, Confirmed, CursorPlace, CursorReply, Delete, Deliver, End, From, Hello,
+    Publish, Reply, Request, Run, Seek, Stamped, Subscribe,
 };
 use weft::wire::peer::{Accepted, Envelope, Found, Outcome, PEER_VERSION, PeerMessage};
 use weft::wire::signal::{self, Signal};
@@ -54,12 +54,43 @@ fn requests() -> BTreeMap<&'static str, Bytes> {
         channel: Some("orders".into()),
         partition: 2,
         offset: 1041,
+        ..Ack::default()
+    };
+    let with_cursor = Subscribe {
+        id: 7,
+        pattern: "orders.#".into(),
+        from: Some(From::Start),
+        cursor: Some("billing".into()),
+        ..Subscribe::default()
+    };
+    let ack_one = Ack {
+        first: Some(1041),
+        token: Some(3),
+        request: Some(12),
+        ..ack.clone()
+    };
+    let seek = Seek {
+        id: Some(8),
+        channel: "orders".into(),
+        cursor: "billing".into(),
+        partition: None,
+        to: From::End,
+    };
+    let delete = Delete {
+        id: Some(9),
+        channel: "orders".into(),
+        cursor: "billing".into(),
+        partition: Some(2),
     };
     let shown = [
         ("hello", Request::Hello(Hello::default()), vec![]),
         ("publish", Request::Publish(publish), record("")),
         ("subscribe", Request::Subscribe(subscribe), vec![]),
         ("ack", Request::Ack(ack), vec![]),
+        ("subscribe-cursor", Request::Subscribe(with_cursor), vec![]),
+        ("ack-one", Request::Ack(ack_one), vec![]),
+        ("seek", Request::Seek(seek), vec![]),
+        ("delete", Request::Delete(delete), vec![]),
     ];
     let encode = |(name, header, records): (&'static str, Request, Vec<u8>)| {
         let frame = wire::encode_request(&header, &records);
@@ -97,10 +128,26 @@ fn replies() -> BTreeMap<&'static str, Bytes> {
     };
     let mut refuse = Code::Busy.refuse(Some(1), "later");
     refuse.retry_after_ms = Some(100);
+    let cursor = CursorReply {
+        id: Some(7),
+        request: Some(12),
+        channel: "orders".into(),
+        cursor: "billing".into(),
+        positions: vec![CursorPlace {
+            partition: 2,
+            floor: 1042,
+        }],
+    };
+    let end = End {
+        id: 7,
+        reason: "taken_over".into(),
+    };
     let shown = [
         ("confirm", Reply::Confirm(confirm), vec![]),
         ("deliver", Reply::Deliver(deliver), record("orders.new")),
         ("refuse", Reply::Refuse(refuse), vec![]),
+        ("cursor", Reply::Cursor(cursor), vec![]),
+        ("taken-over", Reply::End(end), vec![]),
     ];
     let encode = |(name, header, records): (&'static str, Reply, Vec<u8>)| {
         let frame = wire::encode_reply(&header, &records);
@@ -271,6 +318,23 @@ fn the_table_of_limits_is_that_of_the_code() {
         (
             "bytes of records in one deliver",
             &[limits::DELIVER_BYTES_MAX],
+        ),
+        (
+            "bytes of a cursor's name",
+            &[limits::CURSOR_BYTES_MAX as u64],
+        ),
+        ("cursors of a partition", &[limits::CURSORS_MAX as u64]),
+        (
+            "ranges acked above a cursor's oldest record that is not",
+            &[limits::CURSOR_RANGES_MAX as u64],
+        ),
+        (
+            "records of a partition delivered to a cursor's holder and not acked",
+            &[limits::UNACKED_MAX as u64],
+        ),
+        (
+            "acks of a partition that wait to be answered",
+            &[limits::ACKS_WAITING_MAX as u64],
         ),
     ];
     let shown = table("what");
