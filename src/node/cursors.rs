@@ -270,6 +270,16 @@ impl Node {
         self.reply(client, &Reply::End(End { id, reason }), &[]);
     }
 
+    /// A subscription is about to be over: answers the acks that wait.
+    pub(super) fn abandon_acks(&mut self, client: &ClientId, id: u64) {
+        let subscription = self.subscription(client, id);
+        let feeds = subscription.map(|subscription| subscription.feeds.keys().cloned());
+        for partition in feeds.into_iter().flatten().collect::<Vec<_>>() {
+            let message = "the subscription ended before the ack was known to be committed";
+            self.refuse_acks(client, id, &partition, Code::OutcomeUnknown, message);
+        }
+    }
+
     /// A subscription is over: what its client acked and is not on its way goes, unanswered.
     pub(super) fn leave_cursor(&mut self, subscription: &Subscription) {
         let Some(name) = &subscription.cursor else {

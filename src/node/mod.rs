@@ -2,10 +2,10 @@
 //! stepped with inputs and answers with outputs. It blocks on nothing and owns nothing outside
 //! itself.
 //!
-//! One file per concern: `sessions`, `requests`, `accept`, `publish`, `subscribe`, `cursors`, `moves`
-//! and `signals` face the clients; `lead`, `lead_cursors` and `serve` are a partition's leader;
-//! `founding`, `peering` and `route` face the peers; `persist` is the queue in front of the journal;
-//! `report` tells what is going on.
+//! One file per concern: `sessions`, `requests`, `accept`, `publish`, `subscribe`, `cursors`,
+//! `moves` and `signals` face the clients; `lead`, `lead_cursors` and `serve` are a partition's
+//! leader; `founding`, `peering` and `route` face the peers; `persist` is the queue in front of the
+//! journal; `report` tells what is going on.
 
 mod accept;
 mod checkpoint;
@@ -423,6 +423,7 @@ impl Node {
             })
             .collect();
         for (client, id) in subscriptions {
+            self.abandon_acks(&client, id);
             self.end_subscription(&client, id);
             let reason = format!("{} stops", self.name);
             self.reply(

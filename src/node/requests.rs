@@ -15,17 +15,17 @@ impl Node {
             Request::Subscribe(subscribe) => self.handle_subscribe(client, subscribe),
             Request::Unsubscribe(unsubscribe) => {
                 if !self.has_subscription(client, unsubscribe.id) {
-                    self.refuse_no_subscription(client, unsubscribe.id);
+                    self.refuse_no_subscription(client, unsubscribe.id, None);
                     return;
                 }
                 self.handle_unsubscribe(client, unsubscribe.id);
             }
             Request::Ack(ack) if !self.has_subscription(client, ack.id) => {
-                self.refuse_no_subscription(client, ack.id);
+                self.refuse_no_subscription(client, ack.id, ack.request);
             }
             Request::Ack(ack) => self.handle_ack(client, ack),
             Request::Credit(credit) if !self.has_subscription(client, credit.id) => {
-                self.refuse_no_subscription(client, credit.id);
+                self.refuse_no_subscription(client, credit.id, None);
             }
             Request::Credit(credit) => self.handle_credit(client, credit),
             Request::Seek(seek) => self.handle_seek(client, seek),
@@ -80,8 +80,10 @@ impl Node {
             .is_some_and(|session| session.subscriptions.contains_key(&id))
     }
 
-    fn refuse_no_subscription(&mut self, client: &ClientId, id: u64) {
+    fn refuse_no_subscription(&mut self, client: &ClientId, id: u64, request: Option<u64>) {
         let message = format!("this session has no subscription {id}; subscribe again");
-        self.refuse(client, Code::NoSubscription.refuse(Some(id), message));
+        let mut no = Code::NoSubscription.refuse(Some(id), message);
+        no.request = request;
+        self.refuse(client, no);
     }
 }

@@ -183,6 +183,7 @@ impl Node {
     /// A client ends a subscription.
     pub(super) fn handle_unsubscribe(&mut self, client: &ClientId, id: u64) {
         if self.subscription(client, id).is_some() {
+            self.abandon_acks(client, id);
             self.end_subscription(client, id);
             let end = Reply::End(End {
                 id,

@@ -343,7 +343,7 @@ impl Client for Consumer {
 }
 
 /// Takes a `deliver` apart; its runs, its count and its records must agree.
-fn read(partition: &Partition, deliver: &Deliver, bytes: &Bytes) -> Verdict<Delivery> {
+pub(super) fn read(partition: &Partition, deliver: &Deliver, bytes: &Bytes) -> Verdict<Delivery> {
     let stamps: Vec<(Offset, Wall)> = deliver
         .runs
         .iter()

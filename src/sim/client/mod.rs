@@ -3,6 +3,7 @@
 
 mod consumer;
 mod crowd;
+mod holder;
 mod hostile;
 mod listener;
 mod producer;
@@ -178,6 +179,11 @@ pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {
             cast.push(Box::new(consumer::Consumer::new(0, 1)));
         }
         cast.push(Box::new(crowd::Crowd::new(CROWD)));
+        // Two for a cursor.
+        let last = scene.streams.len() - 1;
+        for stage in [0, 0, last, last, 1.min(last), 1.min(last)] {
+            cast.push(Box::new(holder::Holder::new(scene, stage)));
+        }
     }
     if !scene.signals.is_empty() {
         for _ in 0..2 {

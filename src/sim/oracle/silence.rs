@@ -26,6 +26,8 @@ pub(in crate::sim) enum Question {
     Subscribe(u64),
     /// An `inspect`, by its id on the wire.
     Inspect(u64),
+    /// An ack, a `seek` or a `delete`, by its number on the wire.
+    Ack(u64),
 }
 
 impl Silence {

@@ -283,6 +283,7 @@ fn the_table_of_patterns_is_how_they_match() {
 #[test]
 fn the_table_of_limits_is_that_of_the_code() {
     let defaults = Limits::default();
+    let unacked = limits::UNACKED_MAX as u64;
     let held: &[(&str, &[u64])] = &[
         ("bytes of a frame", &[defaults.frame_max]),
         (
@@ -330,7 +331,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         ),
         (
             "records of a partition delivered to a cursor's holder and not acked",
-            &[limits::UNACKED_MAX as u64],
+            &[unacked],
         ),
         (
             "acks of a partition that wait to be answered",
