@@ -272,6 +272,8 @@ impl Total {
             ("trims", report.trims),
             ("segments recycled", report.recycled),
             ("producers forgotten", report.forgotten),
+            ("cursors taken", report.cursors_taken),
+            ("records acked", report.acked),
             ("records delivered", report.delivered),
             ("signals", report.signals),
             ("signals delivered", report.signals_delivered),

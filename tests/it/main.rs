@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod crash;
+mod cursors;
 mod drill;
 mod fabric;
 mod interop;
