@@ -249,6 +249,7 @@ impl Cursor {
         if Sabotage::CursorAheadOfAck.is_on() {
             floor = floor.max(beyond.unwrap_or(0));
             ranges.cut(floor);
+            count = floor + ranges.count() - self.floor - self.ranges.count();
         }
         if ranges.len() > CURSOR_RANGES_MAX {
             return Err(CursorError::Full(floor));

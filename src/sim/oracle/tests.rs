@@ -18,6 +18,7 @@ use crate::wire::founding::Founding;
 use crate::wire::peer::RaftMessage;
 use crate::wire::records::encode_record;
 
+mod cursors;
 mod retention;
 
 fn partition() -> Partition {

@@ -280,11 +280,32 @@ fn the_table_of_patterns_is_how_they_match() {
     }
 }
 
+fn cursor_limits() -> [(&'static str, &'static [u64]); 5] {
+    [
+        (
+            "bytes of a cursor's name",
+            &[limits::CURSOR_BYTES_MAX as u64],
+        ),
+        ("cursors of a partition", &[limits::CURSORS_MAX as u64]),
+        (
+            "ranges acked above a cursor's oldest record that is not",
+            &[limits::CURSOR_RANGES_MAX as u64],
+        ),
+        (
+            "records of a partition delivered to a cursor's holder and not acked",
+            &[limits::UNACKED_MAX as u64],
+        ),
+        (
+            "acks of a partition that wait to be answered",
+            &[limits::ACKS_WAITING_MAX as u64],
+        ),
+    ]
+}
+
 #[test]
 fn the_table_of_limits_is_that_of_the_code() {
     let defaults = Limits::default();
-    let unacked = limits::UNACKED_MAX as u64;
-    let held: &[(&str, &[u64])] = &[
+    let mut held: Vec<(&str, &[u64])> = vec![
         ("bytes of a frame", &[defaults.frame_max]),
         (
             "bytes of a record",
@@ -320,24 +341,8 @@ fn the_table_of_limits_is_that_of_the_code() {
             "bytes of records in one deliver",
             &[limits::DELIVER_BYTES_MAX],
         ),
-        (
-            "bytes of a cursor's name",
-            &[limits::CURSOR_BYTES_MAX as u64],
-        ),
-        ("cursors of a partition", &[limits::CURSORS_MAX as u64]),
-        (
-            "ranges acked above a cursor's oldest record that is not",
-            &[limits::CURSOR_RANGES_MAX as u64],
-        ),
-        (
-            "records of a partition delivered to a cursor's holder and not acked",
-            &[unacked],
-        ),
-        (
-            "acks of a partition that wait to be answered",
-            &[limits::ACKS_WAITING_MAX as u64],
-        ),
     ];
+    held.extend(cursor_limits());
     let shown = table("what");
     let names: Vec<&str> = shown.iter().map(|row| &*row[0]).collect();
     assert_eq!(
