@@ -173,13 +173,11 @@ impl Node {
             Some((code @ (Code::StaleToken | Code::CursorMoved | Code::NoCursor), _)) => {
                 return self.lose_cursor(client, id, partition, code);
             }
-            Some((Code::CursorFull, message)) => {
-                if cursor.note_full() {
-                    self.refuse_acks(client, id, partition, Code::CursorFull, &message);
-                }
+            Some((Code::CursorFull, message)) if cursor.note_full() => {
+                self.refuse_acks(client, id, partition, Code::CursorFull, &message);
             }
+            Some((Code::CursorFull, _)) | None => {}
             Some(_) => cursor.retry_at = retry_at,
-            None => {}
         }
         let due = (client.clone(), id, partition.clone());
         self.cursors.due.insert(due);
@@ -286,13 +284,15 @@ impl Node {
             return;
         };
         for (partition, feed) in &subscription.feeds {
-            let leader = self.routes.leader(partition).cloned();
-            let (Some(cursor), Some(leader)) = (&feed.cursor, leader) else {
+            let Some(cursor) = &feed.cursor else {
                 continue;
             };
             if let Some(under_way) = &cursor.under_way {
                 self.routes.forget(under_way.request);
             }
+            let Some(leader) = self.routes.leader(partition).cloned() else {
+                continue;
+            };
             let Some(token) = cursor.token.filter(|_| !cursor.pending.is_empty()) else {
                 continue;
             };

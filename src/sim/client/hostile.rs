@@ -103,7 +103,9 @@ fn good(scene: &Scene, dice: &mut Dice) -> Bytes {
             from: Some(From::Offset(offset)),
             offsets: [("audit/0".to_owned(), offset)].into(),
             credit: Some(offset),
-            cursor: (offset % 3 == 0).then(|| "strange ".repeat(offset as usize % 4)),
+            cursor: offset
+                .is_multiple_of(3)
+                .then(|| "strange ".repeat(offset as usize % 4)),
         }),
         2 => Request::Ack(Ack {
             id,
@@ -111,14 +113,14 @@ fn good(scene: &Scene, dice: &mut Dice) -> Bytes {
             partition: offset as u32,
             offset,
             first: Some(offset / 2),
-            token: (offset % 2 == 0).then_some(offset),
+            token: offset.is_multiple_of(2).then_some(offset),
             request: Some(offset),
         }),
         3 => Request::Seek(Seek {
             id: Some(id),
             channel: channel.unwrap_or_else(|| "audit".into()),
             cursor: "nobody's".to_owned(),
-            partition: (offset % 2 == 0).then_some(offset as u32),
+            partition: offset.is_multiple_of(2).then_some(offset as u32),
             to: From::Offset(offset),
         }),
         4 => Request::Delete(Delete {

@@ -281,31 +281,30 @@ fn the_table_of_patterns_is_how_they_match() {
 }
 
 fn cursor_limits() -> [(&'static str, &'static [u64]); 5] {
+    const NAME: &[u64] = &[limits::CURSOR_BYTES_MAX as u64];
+    const CURSORS: &[u64] = &[limits::CURSORS_MAX as u64];
+    const RANGES: &[u64] = &[limits::CURSOR_RANGES_MAX as u64];
+    const UNACKED: &[u64] = &[limits::UNACKED_MAX as u64];
+    const WAITING: &[u64] = &[limits::ACKS_WAITING_MAX as u64];
     [
-        (
-            "bytes of a cursor's name",
-            &[limits::CURSOR_BYTES_MAX as u64],
-        ),
-        ("cursors of a partition", &[limits::CURSORS_MAX as u64]),
+        ("bytes of a cursor's name", NAME),
+        ("cursors of a partition", CURSORS),
         (
             "ranges acked above a cursor's oldest record that is not",
-            &[limits::CURSOR_RANGES_MAX as u64],
+            RANGES,
         ),
         (
             "records of a partition delivered to a cursor's holder and not acked",
-            &[limits::UNACKED_MAX as u64],
+            UNACKED,
         ),
-        (
-            "acks of a partition that wait to be answered",
-            &[limits::ACKS_WAITING_MAX as u64],
-        ),
+        ("acks of a partition that wait to be answered", WAITING),
     ]
 }
 
 #[test]
 fn the_table_of_limits_is_that_of_the_code() {
     let defaults = Limits::default();
-    let mut held: Vec<(&str, &[u64])> = vec![
+    let held: &[(&str, &[u64])] = &[
         ("bytes of a frame", &[defaults.frame_max]),
         (
             "bytes of a record",
@@ -342,7 +341,7 @@ fn the_table_of_limits_is_that_of_the_code() {
             &[limits::DELIVER_BYTES_MAX],
         ),
     ];
-    held.extend(cursor_limits());
+    let held: Vec<_> = held.iter().copied().chain(cursor_limits()).collect();
     let shown = table("what");
     let names: Vec<&str> = shown.iter().map(|row| &*row[0]).collect();
     assert_eq!(

@@ -141,9 +141,9 @@ fn a_replica_that_knows_another_place_is_seen() {
         waiting: 1,
         missed: 0,
     });
-    let check = |view| oracles.cursors.check_view(&partition(), view);
-    assert_eq!(check(&view), Ok(()));
+    let cursors = &oracles.cursors;
+    assert_eq!(cursors.check_view(&partition(), &view), Ok(()));
     view.cursors[0].floor = 2;
-    let says = broken_by(check(&view));
+    let says = broken_by(cursors.check_view(&partition(), &view));
     assert_eq!(says, "every replica knows where each cursor stands");
 }
