@@ -61,14 +61,19 @@ impl Feed {
     /// returned. It does not ask for every few bytes returned either, since a leader answers with
     /// whole entries: half of the window must be free, or time must pass (`patient`).
     pub(super) fn wants(&self, windows: &Windows, starving: bool, patient: bool) -> bool {
-        let cursor = self.cursor.as_ref();
         match self.starved {
-            _ if cursor.is_some_and(|cursor| cursor.is_full(self.unacked.len())) => false,
+            _ if self.is_full() => false,
             // Where a feed begins must be known at once, whatever the window.
             _ if self.next().is_none() => true,
             None => windows.left() > 0 && !starving,
             Some(bytes) => windows.admit(bytes, 0) && (windows.are_half_free() || patient),
         }
+    }
+
+    /// Whether so much is with the client of a cursor that it must ack some of it first.
+    pub(super) fn is_full(&self) -> bool {
+        let cursor = self.cursor.as_ref();
+        cursor.is_some_and(|cursor| cursor.is_full(self.unacked.len()))
     }
 
     /// Joins neighbours: the bytes of the first return with those of the second. So a client that
@@ -193,6 +198,38 @@ mod tests {
         assert_eq!(out(&subscription), (60, 40));
         subscription.ack(&partition, 0, u64::MAX);
         assert_eq!(out(&subscription), (100, 0));
+    }
+
+    #[test]
+    fn an_ack_of_a_range_returns_that_range() {
+        let (mut subscription, partition) = subscription();
+        subscription.deliver(&partition, vec![(3, 20), (4, 40), (7, 40)]);
+        subscription.ack(&partition, 4, 6);
+        assert_eq!(out(&subscription), (40, 60));
+        subscription.ack(&partition, 5, 3);
+        subscription.ack(&partition, 0, 7);
+        assert_eq!(out(&subscription), (100, 0));
+    }
+
+    #[test]
+    fn promise_5_a_cursor_whose_client_never_acks_is_given_no_more() {
+        let (mut subscription, partition) = subscription();
+        let windows = Windows {
+            own: subscription.window,
+            session: subscription.window,
+        };
+        let feed = subscription.feeds.get_mut(&partition).expect("its feed");
+        feed.cursor = Some(Box::default());
+        let records = (0..UNACKED_MAX as u64).map(|offset| (offset, 0)).collect();
+        assert!(feed.wants(&windows, false, true));
+        subscription.deliver(&partition, records);
+        let feed = &subscription.feeds[&partition];
+        assert!(feed.is_full() && !feed.wants(&windows, false, true));
+        // Credit is no ack: what was delivered is still to be acked.
+        subscription.credit(100);
+        assert!(subscription.feeds[&partition].is_full());
+        subscription.ack(&partition, 5, 5);
+        assert!(!subscription.feeds[&partition].is_full());
     }
 
     #[test]

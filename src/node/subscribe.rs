@@ -241,7 +241,8 @@ impl Node {
             return;
         };
         let mut feeds = subscription.feeds.iter();
-        let starving = others || feeds.any(|(p, feed)| feed.starved.is_some() && is_served(p));
+        let starves = |feed: &Feed| feed.starved.is_some() && !feed.is_full();
+        let starving = others || feeds.any(|(p, feed)| starves(feed) && is_served(p));
         for (partition, feed) in &mut subscription.feeds {
             if feed
                 .starved

@@ -181,6 +181,9 @@ impl Holder {
             let text = format!("is given {} to {} as holder {token}", first.0, last.0);
             desk.tell(Some(&partition), text);
         }
+        if desk.mood != Mood::Storm {
+            self.ack(desk, true);
+        }
         Ok(())
     }
 
