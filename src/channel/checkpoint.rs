@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::cursor::Cursors;
 use super::extent::Extent;
 use super::stream::{Stored, Stream, Window};
 use crate::types::{Limits, Sabotage, Wall};
@@ -18,6 +19,9 @@ struct State {
     /// Numbered batches so far.
     heard: u64,
     producers: Vec<ProducerState>,
+    /// Absent in states that were written before there were any.
+    #[serde(default)]
+    cursors: Cursors,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,6 +54,10 @@ impl Stream {
                 true => Vec::new(),
                 false => self.windows.iter().map(producer).collect(),
             },
+            cursors: match Sabotage::ForgottenCursors.is_on() {
+                true => Cursors::default(),
+                false => self.cursors.clone(),
+            },
         };
         // Encoding a struct of integers, byte strings and lists into memory has no way to fail.
         let bytes = rmp_serde::to_vec_named(&state).expect("a state always encodes");
@@ -63,6 +71,7 @@ impl Stream {
         stream.extent = state.extent;
         stream.last_time = state.time;
         stream.clock = state.heard;
+        stream.cursors = state.cursors;
         for known in state.producers {
             let stored = known.stored.into_iter();
             let window = Window {
@@ -83,7 +92,15 @@ impl Stream {
 mod tests {
     use super::*;
     use crate::channel::Stamp;
-    use crate::types::{Command, TrimCause};
+    use crate::types::{Command, CursorChange, CursorDoes, CursorStart, TrimCause};
+
+    #[derive(Serialize)]
+    struct Older {
+        extent: Extent,
+        time: Wall,
+        heard: u64,
+        producers: Vec<ProducerState>,
+    }
 
     #[test]
     fn a_stream_goes_on_as_it_was() {
@@ -108,10 +125,24 @@ mod tests {
             first: 17,
             cause: TrimCause::Age,
         };
+        let change = |does| CursorChange {
+            name: "账单".to_owned(),
+            does,
+        };
+        let (from, holder) = (CursorStart::Start, 7);
+        let (token, ranges) = (1, vec![(0, 9), (20, 25), (30, 31)]);
+        let changes = vec![
+            change(CursorDoes::Open { from, holder }),
+            change(CursorDoes::Ack { token, ranges }),
+        ];
+        let done = stream.apply_command(&Command::Cursors { changes }, Wall(50));
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
         stream.apply_command(&trim, Wall(50));
         let mut again = Stream::decode(&stream.encode(), &limits).expect("decodes");
         assert_eq!(again, stream);
         assert_eq!((again.unretained(20), again.first_offset()), (5, 17));
+        let (_, cursor) = again.cursors().next().expect("a cursor");
+        assert_eq!((cursor.floor, cursor.acked, cursor.missed), (17, 15, 8));
         for stream in [&mut stream, &mut again] {
             let stamp = Stamp {
                 producer: Bytes::from_static(b"another"),
@@ -124,6 +155,16 @@ mod tests {
         }
         assert_eq!(again, stream);
         let bytes = stream.encode();
+        let state: State = rmp_serde::from_slice(&bytes).expect("decodes");
+        // As it was written before there were cursors.
+        let older = rmp_serde::to_vec_named(&Older {
+            extent: state.extent,
+            time: state.time,
+            heard: state.heard,
+            producers: state.producers,
+        });
+        let older = Stream::decode(&older.expect("encodes"), &limits).expect("decodes");
+        assert_eq!((older.cursor_count(), older.heard()), (0, stream.heard()));
         for end in 0..bytes.len() {
             assert!(Stream::decode(&bytes[..end], &limits).is_err());
         }

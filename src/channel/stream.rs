@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::cursor::{CursorAccount, CursorError, CursorPosition, Cursors};
 use super::extent::{Bounds, Extent, Trimmed};
 use crate::types::{Command, Limits, Offset, Sabotage, Wall};
 
@@ -15,6 +16,7 @@ use crate::types::{Command, Limits, Offset, Sabotage, Wall};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     pub(super) extent: Extent,
+    pub(super) cursors: Cursors,
     pub(super) last_time: Wall,
     pub(super) windows: BTreeMap<Bytes, Window>,
     /// The producers by when they were last heard.
@@ -84,6 +86,7 @@ impl Stream {
     pub fn new(limits: &Limits) -> Self {
         Self {
             extent: Extent::default(),
+            cursors: Cursors::default(),
             last_time: Wall(0),
             windows: BTreeMap::new(),
             by_age: BTreeMap::new(),
@@ -117,6 +120,21 @@ impl Stream {
     /// Producers remembered.
     pub fn producers(&self) -> u64 {
         self.windows.len() as u64
+    }
+
+    /// The account of each cursor.
+    pub fn cursors(&self) -> impl Iterator<Item = (&str, CursorAccount)> {
+        self.cursors.accounts(self.extent.end())
+    }
+
+    /// How many cursors there are.
+    pub fn cursor_count(&self) -> usize {
+        self.cursors.len()
+    }
+
+    /// Whether `token` is that of the cursor's holder.
+    pub fn check_cursor(&self, name: &str, token: u64) -> Result<(), CursorError> {
+        self.cursors.check(name, token)
     }
 
     /// How many numbered batches were stored.
@@ -182,12 +200,24 @@ impl Stream {
         Ok(())
     }
 
-    /// Carries out a committed command.
-    pub fn apply_command(&mut self, command: &Command, time: Wall) {
+    /// Carries out a committed command; what became of each change of a cursor that it holds.
+    pub fn apply_command(
+        &mut self,
+        command: &Command,
+        time: Wall,
+    ) -> Vec<Result<CursorPosition, CursorError>> {
         self.last_time = self.last_time.max(time);
         match command {
             Command::Trim { first, cause } => {
                 self.extent.trim(*first, *cause);
+                self.cursors.trim(self.extent.first());
+            }
+            Command::Cursors { changes } => {
+                let retained = (self.extent.first(), self.extent.end());
+                let changes = changes.iter();
+                return changes
+                    .map(|change| self.cursors.change(change, retained))
+                    .collect();
             }
             Command::ForgetProducers { heard } => {
                 let kept = self.by_age.split_off(&heard.saturating_add(1));
@@ -196,6 +226,7 @@ impl Stream {
                 }
             }
         }
+        Vec::new()
     }
 
     /// What to do with a publish, given everything committed and proposed.

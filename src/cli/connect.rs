@@ -112,7 +112,13 @@ pub(crate) fn failure(error: ClientError) -> Failure {
     match &error {
         ClientError::Refused(refusal) => Failure::user(refusal, remedy(refusal)),
         ClientError::Unreachable { .. } => unreachable(error),
-        ClientError::NoAnswer(_) => Failure::user(&error, "`weft status` shows what is wrong"),
+        ClientError::NoAnswer(_) | ClientError::Unanswered => {
+            Failure::user(&error, "`weft status` shows what is wrong")
+        }
+        ClientError::CursorLost(_) => Failure::user(
+            &error,
+            "one reader holds a cursor at a time; `weft cursor list` shows where each stands",
+        ),
         _ => Failure::internal(error),
     }
 }

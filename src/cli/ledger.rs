@@ -13,7 +13,7 @@ use super::health::Health;
 use super::options::Target;
 use super::table::Table;
 use super::verify;
-use crate::node::ChannelView;
+use crate::node::{ChannelView, CursorView, PartitionView};
 
 /// `weft ledger`
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,8 @@ struct Ledger {
     problems: Vec<String>,
     /// What each partition's log says, since it was founded.
     stored: Vec<Stored>,
+    /// What each cursor was offered, since it began or was moved.
+    readers: Vec<Reader>,
     /// What clients published and were delivered, by channel: counted by all nodes, each since its
     /// start.
     sessions: BTreeMap<String, ChannelView>,
@@ -59,6 +61,18 @@ struct Stored {
     trimmed_by_size: u64,
     trimmed_by_count: u64,
     producers: u64,
+}
+
+/// A cursor in one partition: `offered = acked + waiting + missed`. What is with its holder waits.
+#[derive(Debug, Serialize)]
+struct Reader {
+    channel: String,
+    partition: u32,
+    cursor: String,
+    offered: u64,
+    acked: u64,
+    waiting: u64,
+    missed: u64,
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -102,24 +116,16 @@ impl Ledger {
                 ));
             }
         }
-        let mut stored = Vec::new();
+        let (mut stored, mut readers) = (Vec::new(), Vec::new());
         for ((channel, partition), found) in health.partitions() {
             let view = found.view;
             match found.leader.filter(|_| view.role == "leader") {
                 _ if !wanted(channel) => {}
                 None => problems.push(format!("{channel}/{partition}: its leader does not answer")),
-                Some(leader) => stored.push(Stored {
-                    channel: channel.to_owned(),
-                    partition,
-                    leader: leader.to_owned(),
-                    accepted: view.next_offset,
-                    retained: view.next_offset.saturating_sub(view.first_offset),
-                    retained_bytes: view.retained_bytes,
-                    trimmed_by_age: view.trimmed.age,
-                    trimmed_by_size: view.trimmed.size,
-                    trimmed_by_count: view.trimmed.count,
-                    producers: view.producers,
-                }),
+                Some(leader) => {
+                    stored.push(Stored::of(view, leader));
+                    readers.extend(view.cursors.iter().map(|own| Reader::of(view, own)));
+                }
             }
         }
         let mut sessions: BTreeMap<String, ChannelView> = BTreeMap::new();
@@ -132,10 +138,12 @@ impl Ledger {
             }
         }
         problems.extend(stored.iter().filter_map(|own| own.balances().err()));
+        problems.extend(readers.iter().filter_map(|own| own.balances().err()));
         Self {
             balanced: problems.is_empty(),
             problems,
             stored,
+            readers,
             sessions,
         }
     }
@@ -171,6 +179,7 @@ impl Ledger {
             out,
             "stored: accepted = retained + trimmed by age, size and count\n{stored}"
         )?;
+        self.print_readers(out)?;
         let mut published = Table::new([
             "CHANNEL", "RECEIVED", "ACCEPTED", "REPEATED", "REFUSED", "PENDING", "UNKNOWN",
         ]);
@@ -214,7 +223,80 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    fn print_readers(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.readers.is_empty() {
+            return Ok(());
+        }
+        let mut readers = Table::new([
+            "CURSOR",
+            "PARTITION",
+            "OFFERED",
+            "ACKED",
+            "WAITING",
+            "MISSED",
+        ]);
+        for own in &self.readers {
+            let counts = [own.offered, own.acked, own.waiting, own.missed];
+            let [offered, acked, waiting, missed] = counts.map(|count| count.to_string());
+            let partition = format!("{}/{}", own.channel, own.partition);
+            readers.row([
+                own.cursor.clone(),
+                partition,
+                offered,
+                acked,
+                waiting,
+                missed,
+            ]);
+        }
+        writeln!(
+            out,
+            "read by cursors: offered = acked + waiting + missed\n{readers}"
+        )
+    }
+}
+
+impl Reader {
+    fn of(view: &PartitionView, cursor: &CursorView) -> Self {
+        Self {
+            channel: view.channel.clone(),
+            partition: view.partition,
+            cursor: cursor.name.clone(),
+            offered: cursor.offered,
+            acked: cursor.acked,
+            waiting: cursor.waiting,
+            missed: cursor.missed,
+        }
+    }
+
+    fn balances(&self) -> Result<(), String> {
+        let sum = self.acked + self.waiting + self.missed;
+        match self.offered == sum {
+            true => Ok(()),
+            false => Err(format!(
+                "{}/{} offered {} records to the cursor {}, {sum} have an account",
+                self.channel, self.partition, self.offered, self.cursor
+            )),
+        }
+    }
+}
+
 impl Stored {
+    fn of(view: &PartitionView, leader: &str) -> Self {
+        Self {
+            channel: view.channel.clone(),
+            partition: view.partition,
+            leader: leader.to_owned(),
+            accepted: view.next_offset,
+            retained: view.next_offset.saturating_sub(view.first_offset),
+            retained_bytes: view.retained_bytes,
+            trimmed_by_age: view.trimmed.age,
+            trimmed_by_size: view.trimmed.size,
+            trimmed_by_count: view.trimmed.count,
+            producers: view.producers,
+        }
+    }
+
     fn balances(&self) -> Result<(), String> {
         let trimmed = self.trimmed_by_age + self.trimmed_by_size + self.trimmed_by_count;
         match self.accepted == self.retained + trimmed {
@@ -292,6 +374,22 @@ mod tests {
             producers: 1,
         };
         assert_eq!(stored.balances(), Ok(()));
+        let mut reader = Reader {
+            channel: "orders".to_owned(),
+            partition: 3,
+            cursor: "billing".to_owned(),
+            offered: 9,
+            acked: 4,
+            waiting: 3,
+            missed: 2,
+        };
+        assert_eq!(reader.balances(), Ok(()));
+        reader.missed = 1;
+        assert!(
+            reader
+                .balances()
+                .is_err_and(|told| told.contains("billing"))
+        );
         stored.trimmed_by_count = 2;
         assert!(
             stored

@@ -6,6 +6,7 @@
 mod check;
 mod children;
 mod connect;
+mod cursor;
 mod drill;
 mod failure;
 mod health;
@@ -52,6 +53,8 @@ enum Command {
     Status(status::Args),
     /// Account for every record of every channel; exit 1 if the sums do not balance
     Ledger(ledger::Args),
+    /// List cursors, show where one stands, move or delete one
+    Cursor(cursor::Args),
     /// Find every problem of topology files, each with its line
     Check(check::Args),
     /// Show every socket and every copy that a topology leads to
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Subscribe(args) => subscribe::run(args),
         Command::Status(args) => status::run(args),
         Command::Ledger(args) => ledger::run(args),
+        Command::Cursor(args) => cursor::run(args),
         Command::Check(args) => check::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Plan(args) => plan::run(args),

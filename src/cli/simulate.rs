@@ -273,6 +273,8 @@ impl Total {
             ("segments recycled", report.recycled),
             ("snapshots installed", report.snapshots),
             ("producers forgotten", report.forgotten),
+            ("cursors taken", report.cursors_taken),
+            ("records acked", report.acked),
             ("records delivered", report.delivered),
             ("signals", report.signals),
             ("signals delivered", report.signals_delivered),

@@ -1,5 +1,6 @@
 //! `weft subscribe`: prints the records that a pattern selects, history first if asked for.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use super::Failure;
 use super::connect::{connect, failure};
 use super::options::Target;
 use crate::client::{ClientError, Delivered, Item, Start, Subscription, Wanted};
-use crate::types::{ChannelName, Pattern, RecordId, Wall};
+use crate::types::{ChannelName, Partition, Pattern, RecordId, Wall};
 
 /// `weft subscribe`
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Only this partition of it
     #[arg(long, value_name = "NUMBER")]
     partition: Option<u32>,
+    /// Go on at this cursor, and ack what was printed; --from counts the first time only
+    #[arg(long, value_name = "NAME")]
+    cursor: Option<String>,
     /// Print JSON, one object per record, with everything it has
     #[arg(long)]
     json: bool,
@@ -52,11 +56,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     );
     let mut out = BufWriter::new(io::stdout().lock());
     let mut left = args.count;
+    let mut printed = Printed::default();
     while left != Some(0) {
-        match next(&mut subscription, &mut out)? {
+        if printed.count >= ACK_AFTER {
+            printed.ack(&subscription, &mut out)?;
+        }
+        match next(&mut subscription, &mut printed, &mut out)? {
             Item::Record(delivered) => {
                 print(&mut out, &delivered, args.json)?;
                 left = left.map(|left| left - 1);
+                printed.note(delivered);
             }
             Item::Gap { channel, missed } => {
                 let channel = channel
@@ -68,14 +77,58 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         }
     }
     out.flush()?;
+    printed.commit(&subscription).map_err(failure)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Acks go after so many records at the latest.
+const ACK_AFTER: u64 = 1_000;
+
+/// What was printed of a cursor's records and is not acked: the last of each partition.
+#[derive(Default)]
+struct Printed {
+    last: BTreeMap<Partition, Delivered>,
+    count: u64,
+}
+
+impl Printed {
+    fn note(&mut self, delivered: Delivered) {
+        if let (Some(id), Some(_)) = (&delivered.id, delivered.token) {
+            self.count += 1;
+            self.last.insert(id.partition.clone(), delivered);
+        }
+    }
+
+    /// Lets go what was printed and acks it. What is not known to be acked comes again, and is
+    /// printed again.
+    fn ack(&mut self, subscription: &Subscription, out: &mut impl Write) -> Result<(), Failure> {
+        out.flush()?;
+        match self.commit(subscription) {
+            Err(ClientError::Unanswered | ClientError::NoAnswer(_)) => Ok(()),
+            // The subscription is told how it ends.
+            Err(ClientError::Refused(_)) => Ok(()),
+            done => done.map_err(failure),
+        }
+    }
+
+    fn commit(&mut self, subscription: &Subscription) -> Result<(), ClientError> {
+        self.count = 0;
+        for delivered in std::mem::take(&mut self.last).into_values() {
+            subscription.commit(&delivered)?;
+        }
+        Ok(())
+    }
+}
+
 /// The next item; before it waits for one, it lets go what was printed.
-fn next(subscription: &mut Subscription, out: &mut impl Write) -> Result<Item, Failure> {
+fn next(
+    subscription: &mut Subscription,
+    printed: &mut Printed,
+    out: &mut impl Write,
+) -> Result<Item, Failure> {
     match subscription.next_within(Duration::ZERO) {
         Err(ClientError::NoAnswer(_)) => {
-            out.flush()?;
+            printed.ack(subscription, out)?;
             subscription.next_item().map_err(failure)
         }
         ready => ready.map_err(failure),
@@ -92,6 +145,7 @@ fn wanted(args: &Args) -> Result<Wanted, Failure> {
     let mut wanted = Wanted {
         channel: args.channel.as_deref().map(ChannelName::from),
         partition: args.partition,
+        cursor: args.cursor.clone(),
         ..Wanted::new(&args.pattern, Start::End)
     };
     if let Ok(id) = args.from.parse::<RecordId>() {
@@ -110,11 +164,12 @@ fn wanted(args: &Args) -> Result<Wanted, Failure> {
         wanted.start = Start::Offset(id.offset);
         return Ok(wanted);
     }
-    wanted.start = parse_start(&args.from)?;
+    wanted.start = parse_start("--from", &args.from)?;
     Ok(wanted)
 }
 
-fn parse_start(text: &str) -> Result<Start, Failure> {
+/// A position as a person writes it; `name` is where it was written.
+pub(super) fn parse_start(name: &str, text: &str) -> Result<Start, Failure> {
     match text {
         "start" => return Ok(Start::Start),
         "end" => return Ok(Start::End),
@@ -128,7 +183,7 @@ fn parse_start(text: &str) -> Result<Start, Failure> {
     let ms = since_1970.and_then(|since| u64::try_from(since.as_millis()).ok());
     ms.map(|ms| Start::Time(Wall(ms))).ok_or_else(|| {
         Failure::user(
-            format!("--from {text:?} is no position"),
+            format!("{name} {text:?} is no position"),
             "write start, end, an offset as in 17, a record's id as in orders/2/17, or a time in \
              UTC as in 2026-01-31T12:00:00Z",
         )
@@ -201,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_position_is_a_word_an_offset_or_a_time() {
-        let parse = |text| parse_start(text).ok();
+        let parse = |text| parse_start("--from", text).ok();
         assert_eq!(parse("start"), Some(Start::Start));
         assert_eq!(parse("end"), Some(Start::End));
         assert_eq!(parse("17"), Some(Start::Offset(17)));

@@ -36,6 +36,15 @@ pub enum ClientError {
     /// A node sent something that is not of the protocol.
     #[error("the node sent something unreadable: {0}")]
     Protocol(String),
+    /// The node was lost before it answered what was asked of a cursor. It may be done or not.
+    #[error("the node was lost before it answered")]
+    Unanswered,
+    /// A record that came by no cursor is not acked. Nothing was done.
+    #[error("the record came by no cursor; name one in `Wanted`")]
+    NoCursor,
+    /// The subscription is over: its cursor has another holder, or is no more.
+    #[error("the subscription is over: its cursor was {}", .0.replace('_', " "))]
+    CursorLost(String),
     /// The client was closed, or its thread ended.
     #[error("the client is closed")]
     Closed,

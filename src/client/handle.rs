@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::types::{Record, RecordId};
 use crate::wire::audit::{Audit, Audited};
-use crate::wire::client::{Reply, Welcome};
+use crate::wire::client::{CursorReply, Reply, Welcome};
 use crate::wire::records::encode_record;
 
 use super::error::{ClientError, PublishError};
@@ -27,7 +27,7 @@ use super::thread;
 
 /// A session with a fabric. It is shared by reference among threads; dropping it ends the session.
 pub struct Client {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     welcome: Welcome,
     single: Mutex<Option<(Publisher, Outcomes)>>,
     thread: Option<JoinHandle<()>>,
@@ -86,6 +86,8 @@ pub(super) enum Answer {
     Reader(u64, Sender<ReaderEvent>),
     /// The answer to a question.
     Reply(u64, Sender<Result<Reply, ClientError>>),
+    /// The answer to what was asked of a cursor.
+    Cursor(u64, Sender<Result<CursorReply, ClientError>>),
 }
 
 /// The thread's end of a lane. Dropping it closes the lane's window.
@@ -351,7 +353,7 @@ impl Link {
     }
 
     /// Numbers lanes, subscriptions and questions; far from the numbers of publishes.
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         (1 << 40) + self.next.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -10,6 +10,7 @@
 //! asynchronous one can stand beside it, on the same thread and the same channels.
 
 mod connection;
+mod cursors;
 mod error;
 mod handle;
 mod lane;

@@ -2,6 +2,7 @@
 
 use crate::topology::{PublicKey, SecretKey};
 use crate::types::{ChannelName, Offset, Span, Wall};
+use crate::wire::client;
 
 /// Where and how to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Wanted {
     pub start: Start,
     /// Bytes of records on their way or not yet taken; the node's default if absent.
     pub window_bytes: Option<u64>,
+    /// The cursor to go on at, and to move by acks. `start` then counts the first time only.
+    pub cursor: Option<String>,
 }
 
 /// Where a subscription starts.
@@ -78,6 +81,17 @@ pub enum Start {
     Offset(Offset),
     /// At the first record of this time or later.
     Time(Wall),
+}
+
+impl From<Start> for client::From {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Start => Self::Start,
+            Start::End => Self::End,
+            Start::Offset(offset) => Self::Offset(offset),
+            Start::Time(wall) => Self::Time(wall),
+        }
+    }
 }
 
 impl ConnectOptions {
@@ -123,6 +137,7 @@ impl Wanted {
             partition: None,
             start,
             window_bytes: None,
+            cursor: None,
         }
     }
 }

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::types::{ChannelName, Offset, Partition, Span, Time, Wall};
-use crate::wire::client::{self, Credit, Deliver, Refuse, Request, Subscribe};
+use crate::wire::Code;
+use crate::wire::client::{Credit, Deliver, Refuse, Request, Subscribe};
 use crate::wire::encode_request;
 
 use super::error::{ClientError, Refusal};
-use super::options::{Start, Wanted};
+use super::options::Wanted;
 
 /// After this much silence a subscription is asked for again, which a node answers at once.
 const REPEAT_AFTER: Span = Span::from_secs(5);
@@ -63,6 +64,8 @@ pub(super) struct Batch {
     pub(super) stamps: Vec<(Partition, Offset, Wall)>,
     /// How many of the first records the consumer has already.
     pub(super) skip: usize,
+    /// The token of the cursor they were delivered for.
+    pub(super) token: Option<u64>,
     /// The encoded records.
     pub(super) records: Bytes,
     /// How many they should be.
@@ -77,6 +80,8 @@ pub(super) struct Reader {
     window: u64,
     /// The next offset of each partition.
     positions: BTreeMap<Partition, Offset>,
+    /// The token of its cursor in each, if it has one.
+    tokens: BTreeMap<Partition, u64>,
     /// The next sequence of its signals on this connection, once one was told.
     sequence: Option<u64>,
     /// Bytes handed to the consumer and not yet taken.
@@ -101,6 +106,7 @@ impl Reader {
             window: wanted.window_bytes.unwrap_or(WINDOW_DEFAULT),
             wanted,
             positions: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             sequence: None,
             untaken: 0,
             taken: 0,
@@ -161,6 +167,12 @@ impl Reader {
                 missed: Some(deliver.missed),
             });
         }
+        if let Some(token) = deliver.token
+            && self.tokens.insert(partition.clone(), token) != Some(token)
+        {
+            // Held anew: what was not acked comes again.
+            self.positions.remove(&partition);
+        }
         let stamps = stamps(&partition, deliver);
         let position = self.positions.get(&partition).copied().unwrap_or(0);
         let skip = stamps.partition_point(|(_, offset, _)| *offset < position);
@@ -174,11 +186,25 @@ impl Reader {
                 channel,
                 skip,
                 stamps,
+                token: deliver.token,
                 records,
                 count: deliver.count,
             },
             now,
         );
+    }
+
+    /// The node ended the subscription for the sake of its cursor. One that was moved goes on
+    /// there; true if it is over.
+    pub(super) fn handle_end(&mut self, reason: &str, now: Time) -> bool {
+        if reason == "moved" {
+            self.taken = 0;
+            self.ask(now);
+            return false;
+        }
+        let lost = ClientError::CursorLost(reason.to_owned());
+        self.tell(ReaderEvent::Ended(lost));
+        true
     }
 
     /// The consumer is done with this many bytes.
@@ -192,6 +218,11 @@ impl Reader {
         if refuse.retry {
             let hint = refuse.retry_after_ms.map(Span::from_millis);
             self.again = Some(now + hint.unwrap_or(RETRY));
+            return;
+        }
+        let late = [Code::NoSubscription, Code::StaleToken].map(Code::number);
+        if self.wanted.cursor.is_some() && late.contains(&refuse.code) {
+            // An ack of what was delivered before the cursor was held anew, and comes again.
             return;
         }
         self.tell(ReaderEvent::Ended(Refusal::from(refuse).into()));
@@ -244,6 +275,7 @@ impl Reader {
             channel,
             stamps: Vec::new(),
             skip: 0,
+            token: None,
             records,
             count: deliver.count,
         };
@@ -291,9 +323,10 @@ impl Reader {
             pattern: self.wanted.pattern.clone(),
             channel: self.wanted.channel.clone(),
             partition: self.wanted.partition,
-            from: Some(self.from()),
+            from: Some(self.wanted.start.into()),
             offsets: self.offsets(),
             credit: Some(self.window.saturating_sub(self.untaken)),
+            cursor: self.wanted.cursor.clone(),
         });
         let frame = encode_request(&request, &[]);
         self.actions.push(ReaderAction::Send(frame));
@@ -301,20 +334,14 @@ impl Reader {
 
     /// Where to go on in the partitions heard of: after what it has.
     fn offsets(&self) -> BTreeMap<String, Offset> {
+        if self.wanted.cursor.is_some() {
+            // The cursor knows better.
+            return BTreeMap::new();
+        }
         let positions = self.positions.iter();
         positions
             .map(|(p, offset)| (p.to_string(), *offset))
             .collect()
-    }
-
-    /// Where to start in the others: where it was told to.
-    fn from(&self) -> client::From {
-        match self.wanted.start {
-            Start::Start => client::From::Start,
-            Start::End => client::From::End,
-            Start::Offset(offset) => client::From::Offset(offset),
-            Start::Time(wall) => client::From::Time(wall),
-        }
     }
 
     fn tell(&mut self, event: ReaderEvent) {
@@ -337,10 +364,11 @@ fn stamps(partition: &Partition, deliver: &Deliver) -> Vec<(Partition, Offset, W
 
 #[cfg(test)]
 mod tests {
-    use crate::wire::client::Stamped;
+    use crate::wire::client::{self, Stamped};
     use crate::wire::decode_request;
 
     use super::*;
+    use crate::client::options::Start;
 
     fn at(ms: u64) -> Time {
         Time(ms * 1_000_000)
@@ -463,6 +491,33 @@ mod tests {
         assert_eq!(subscribes(&mut reader).len(), 1);
         reader.handle_tick(at(5_001));
         assert_eq!(subscribes(&mut reader).len(), 0);
+    }
+
+    #[test]
+    fn a_cursor_that_is_held_anew_delivers_again_what_was_not_acked() {
+        let wanted = Wanted {
+            cursor: Some("billing".to_owned()),
+            ..Wanted::new("orders.#", Start::Start)
+        };
+        let mut reader = Reader::new(1, wanted, at(0));
+        reader.handle_ready(0, at(0));
+        let held = |token, offset, count| Deliver {
+            token: Some(token),
+            ..deliver(offset, count)
+        };
+        reader.handle_deliver(&held(3, 5, 3), Bytes::from_static(&[0; 300]), at(1));
+        reader.take_actions();
+        reader.handle_lost();
+        reader.handle_ready(0, at(2));
+        let again = subscribes(&mut reader);
+        assert_eq!(again[0].cursor.as_deref(), Some("billing"));
+        assert_eq!(again[0].offsets, BTreeMap::new(), "the cursor knows better");
+        reader.handle_deliver(&held(4, 6, 3), Bytes::from_static(&[0; 300]), at(3));
+        let batch = &batches(&mut reader)[0];
+        assert_eq!((batch.skip, batch.token), (0, Some(4)));
+        assert!(!reader.handle_end("moved", at(4)));
+        assert_eq!(subscribes(&mut reader).len(), 1);
+        assert!(reader.handle_end("taken_over", at(5)));
     }
 
     #[test]

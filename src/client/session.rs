@@ -8,11 +8,13 @@ use bytes::Bytes;
 use crate::types::{Span, Time};
 use crate::wire::audit::{Audit, Audited};
 use crate::wire::client::{
-    Bye, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION, View, Welcome,
+    Ack, Bye, CursorReply, Hello, Inspect, Message, Refuse, Reply, Request, Unsubscribe, VERSION,
+    View, Welcome,
 };
 use crate::wire::{Code, decode_reply, encode_request};
 
 use super::connection::{Connection, Move, TransportEvent};
+use super::cursors::CursorQuestion;
 use super::error::{Cause, ClientError, Failure, Refusal};
 use super::handle::Outcome;
 use super::lane::{Lane, LaneAction, Queued};
@@ -55,6 +57,10 @@ pub(super) enum Command {
     Unsubscribe { reader: u64 },
     /// One request with one answer, whose id is still to be chosen.
     Ask { ticket: u64, question: Question },
+    /// The consumer is done with records of its cursor.
+    Ack { ack: Ack, ticket: Option<u64> },
+    /// A `seek` or `delete`.
+    Move { ticket: u64, request: Request },
     /// The end.
     Close,
 }
@@ -101,6 +107,11 @@ pub(super) enum Told {
         ticket: u64,
         result: Result<Reply, ClientError>,
     },
+    /// Where a cursor stands.
+    Cursor {
+        ticket: u64,
+        result: Result<CursorReply, ClientError>,
+    },
 }
 
 /// The client's whole state.
@@ -108,7 +119,7 @@ pub(super) enum Told {
 pub(super) struct Session {
     name: String,
     follow: bool,
-    connection: Connection,
+    pub(super) connection: Connection,
     /// When the first `welcome` must have come.
     deadline: Option<Time>,
     node: Option<Welcome>,
@@ -117,9 +128,11 @@ pub(super) struct Session {
     closing: Vec<u64>,
     readers: BTreeMap<u64, Reader>,
     asked: BTreeMap<u64, Asked>,
+    /// What was asked of cursors, by number.
+    pub(super) cursor_questions: BTreeMap<u64, CursorQuestion>,
     /// Every `hello` without its `welcome`, and the publish it fences.
     hellos: VecDeque<Option<(u64, u64)>>,
-    next_id: u64,
+    pub(super) next_id: u64,
     actions: Vec<Action>,
 }
 
@@ -153,6 +166,7 @@ impl Session {
             closing: Vec::new(),
             readers: BTreeMap::new(),
             asked: BTreeMap::new(),
+            cursor_questions: BTreeMap::new(),
             hellos: VecDeque::new(),
             next_id: 0,
             actions: Vec::new(),
@@ -205,6 +219,8 @@ impl Session {
                 }
             }
             Command::Ask { ticket, question } => self.ask(ticket, question, now),
+            Command::Ack { ack, ticket } => self.ack(ack, ticket, now),
+            Command::Move { ticket, request } => self.move_cursor(ticket, request, now),
             Command::Close => self.close(),
         }
     }
@@ -249,6 +265,7 @@ impl Session {
         for id in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.run_lane(id, now);
         }
+        self.expire_questions(now);
         let late = |asked: &Asked| now.since(asked.since) >= ASK_TIMEOUT;
         let expired: Vec<u64> = self
             .asked
@@ -277,6 +294,15 @@ impl Session {
                 }
             }
             Reply::Refuse(refuse) => self.handle_refuse(&refuse, now),
+            Reply::End(end) if ends_cursor(&end.reason) => {
+                let reader = self.readers.get_mut(&end.id);
+                let over = reader.is_some_and(|reader| reader.handle_end(&end.reason, now));
+                self.run_reader(end.id);
+                if over {
+                    self.readers.remove(&end.id);
+                }
+            }
+            Reply::Cursor(reply) => self.handle_cursor(reply),
             Reply::End(end) => {
                 // This client did not ask for it, so the node is about to stop: the reader goes
                 // on at the next one.
@@ -330,6 +356,9 @@ impl Session {
     }
 
     fn handle_refuse(&mut self, refuse: &Refuse, now: Time) {
+        if self.handle_refused_question(refuse) {
+            return;
+        }
         let stopping = refuse.code == Code::Stopping.number();
         let lane = refuse.id.and_then(|id| self.lane_of(id));
         let reader = refuse.id.filter(|id| self.readers.contains_key(id));
@@ -413,6 +442,7 @@ impl Session {
             self.notice(format!("lost node {node} at {endpoint}: {cause}"));
         }
         let next = self.connection.leave(cause, now);
+        self.lose_questions();
         self.hellos.clear();
         for reader in self.readers.values_mut() {
             reader.handle_lost();
@@ -515,7 +545,7 @@ impl Session {
         self.node.as_ref().filter(|_| self.connection.is_ready())
     }
 
-    fn send(&mut self, request: &Request) {
+    pub(super) fn send(&mut self, request: &Request) {
         self.actions
             .push(Action::Send(encode_request(request, &[])));
     }
@@ -524,7 +554,7 @@ impl Session {
         self.tell(Told::Notice(text));
     }
 
-    fn tell(&mut self, told: Told) {
+    pub(super) fn tell(&mut self, told: Told) {
         self.actions.push(Action::Tell(told));
     }
 }
@@ -546,4 +576,9 @@ fn endpoints(welcome: &Welcome, curve: bool) -> impl Iterator<Item = Address> + 
             })
         })
     })
+}
+
+/// Whether a node ends a subscription with this reason for the sake of its cursor.
+fn ends_cursor(reason: &str) -> bool {
+    matches!(reason, "taken_over" | "moved" | "deleted")
 }

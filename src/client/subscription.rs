@@ -21,8 +21,8 @@ const STANDING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Records of one pattern, in order per partition, without gap or repeat across failovers.
 /// Dropping it ends it.
 pub struct Subscription {
-    link: Arc<Link>,
-    reader: u64,
+    pub(super) link: Arc<Link>,
+    pub(super) reader: u64,
     events: Receiver<ReaderEvent>,
     items: VecDeque<Item>,
     /// Bytes to return to the window once `items` is empty.
@@ -55,6 +55,8 @@ pub struct Delivered {
     pub time: Option<Wall>,
     /// The record itself.
     pub record: Record,
+    /// The token of the subscription's cursor, if it has one.
+    pub token: Option<u64>,
 }
 
 impl Subscription {
@@ -163,6 +165,7 @@ impl Subscription {
                 }),
                 time: stamp.map(|(_, _, time)| *time),
                 record: record.to_record(),
+                token: batch.token,
             }));
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::topology::SecretKey;
 use crate::types::limits::{FRAME_OVERHEAD, RECORD_MAX};
 use crate::types::{Span, Time};
 use crate::wire::Payload;
-use crate::wire::client::{Reply, Welcome};
+use crate::wire::client::{CursorReply, Reply, Welcome};
 
 use super::connection::TransportEvent;
 use super::error::{ClientError, Failure};
@@ -60,6 +60,7 @@ pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<JoinHandl
         lanes: HashMap::new(),
         readers: HashMap::new(),
         replies: HashMap::new(),
+        cursors: HashMap::new(),
         over: false,
     };
     thread::Builder::new()
@@ -83,6 +84,7 @@ struct Driver {
     lanes: HashMap<u64, LaneEnd>,
     readers: HashMap<u64, Sender<ReaderEvent>>,
     replies: HashMap<u64, Sender<Result<Reply, ClientError>>>,
+    cursors: HashMap<u64, Sender<Result<CursorReply, ClientError>>>,
     over: bool,
 }
 
@@ -162,6 +164,7 @@ impl Driver {
                 Some(Answer::Lane(id, end)) => drop(self.lanes.insert(id, end)),
                 Some(Answer::Reader(id, sender)) => drop(self.readers.insert(id, sender)),
                 Some(Answer::Reply(id, sender)) => drop(self.replies.insert(id, sender)),
+                Some(Answer::Cursor(id, sender)) => drop(self.cursors.insert(id, sender)),
                 None => {}
             }
             match &order.command {
@@ -324,6 +327,11 @@ impl Driver {
                 }
                 if ended {
                     self.readers.remove(&reader);
+                }
+            }
+            Told::Cursor { ticket, result } => {
+                if let Some(sender) = self.cursors.remove(&ticket) {
+                    let _ = sender.send(result);
                 }
             }
             Told::Answered { ticket, result } => {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::feed_cursor::FeedCursor;
 use super::window::Window;
 use crate::types::limits::UNACKED_MAX;
 use crate::types::{ChannelName, Offset, Partition, Pattern, Time};
@@ -22,6 +23,8 @@ pub(super) struct Subscription {
     pub(super) signals: bool,
     /// Signals that matched so far: the number of the next one.
     pub(super) sequence: u64,
+    /// The cursor that it goes on at and moves.
+    pub(super) cursor: Option<String>,
 }
 
 /// Where a subscription stands in one partition.
@@ -36,7 +39,9 @@ pub(super) struct Feed {
     /// asked for until it does, and no other feed of the subscription goes first.
     pub(super) starved: Option<u64>,
     /// Records delivered and not acknowledged: offset and bytes.
-    unacked: VecDeque<(Offset, u64)>,
+    pub(super) unacked: VecDeque<(Offset, u64)>,
+    /// What it knows of the subscription's cursor here.
+    pub(super) cursor: Option<Box<FeedCursor>>,
 }
 
 impl Feed {
@@ -47,6 +52,7 @@ impl Feed {
             retry_at: Time(0),
             starved: None,
             unacked: VecDeque::new(),
+            cursor: None,
         }
     }
 
@@ -56,11 +62,18 @@ impl Feed {
     /// whole entries: half of the window must be free, or time must pass (`patient`).
     pub(super) fn wants(&self, windows: &Windows, starving: bool, patient: bool) -> bool {
         match self.starved {
+            _ if self.is_full() => false,
             // Where a feed begins must be known at once, whatever the window.
             _ if self.next().is_none() => true,
             None => windows.left() > 0 && !starving,
             Some(bytes) => windows.admit(bytes, 0) && (windows.are_half_free() || patient),
         }
+    }
+
+    /// Whether so much is with the client of a cursor that it must ack some of it first.
+    pub(super) fn is_full(&self) -> bool {
+        let cursor = self.cursor.as_ref();
+        cursor.is_some_and(|cursor| cursor.is_full(self.unacked.len()))
     }
 
     /// Joins neighbours: the bytes of the first return with those of the second. So a client that
@@ -90,20 +103,22 @@ impl Subscription {
             .spend(records.iter().map(|(_, bytes)| bytes).sum());
         if let Some(feed) = self.feeds.get_mut(partition) {
             feed.unacked.extend(records);
-            if feed.unacked.len() > UNACKED_MAX {
+            if feed.unacked.len() > UNACKED_MAX && feed.cursor.is_none() {
                 feed.halve_unacked();
             }
         }
     }
 
-    /// The client is done with everything up to `offset`: its bytes return to the window. How many
-    /// were out.
-    pub(super) fn ack(&mut self, partition: &Partition, offset: Offset) -> u64 {
+    /// The client is done with everything from `first` up to `offset`: its bytes return to the
+    /// window. How many were out.
+    pub(super) fn ack(&mut self, partition: &Partition, first: Offset, offset: Offset) -> u64 {
         let Some(feed) = self.feeds.get_mut(partition) else {
             return 0;
         };
-        let acked = feed.unacked.partition_point(|(kept, _)| *kept <= offset);
-        let bytes = feed.unacked.drain(..acked).map(|(_, bytes)| bytes).sum();
+        let begin = feed.unacked.partition_point(|(kept, _)| *kept < first);
+        let end = feed.unacked.partition_point(|(kept, _)| *kept <= offset);
+        let acked = feed.unacked.drain(begin..end.max(begin));
+        let bytes = acked.map(|(_, bytes)| bytes).sum();
         self.window.give_back(bytes)
     }
 
@@ -111,7 +126,11 @@ impl Subscription {
     /// again by an ack.
     pub(super) fn credit(&mut self, bytes: u64) -> u64 {
         for feed in self.feeds.values_mut() {
-            feed.unacked.clear();
+            match feed.cursor.is_some() {
+                // What was delivered is still to be acked.
+                true => feed.unacked.iter_mut().for_each(|(_, bytes)| *bytes = 0),
+                false => feed.unacked.clear(),
+            }
         }
         self.window.give_back(bytes)
     }
@@ -160,6 +179,7 @@ mod tests {
             window: Window::new(100, 1_000),
             signals: false,
             sequence: 0,
+            cursor: None,
         };
         (subscription, partition)
     }
@@ -173,11 +193,43 @@ mod tests {
         let (mut subscription, partition) = subscription();
         subscription.deliver(&partition, vec![(3, 20), (4, 40), (7, 40)]);
         assert_eq!(out(&subscription), (0, 100));
-        subscription.ack(&partition, 4);
-        subscription.ack(&partition, 4);
+        subscription.ack(&partition, 0, 4);
+        subscription.ack(&partition, 0, 4);
         assert_eq!(out(&subscription), (60, 40));
-        subscription.ack(&partition, u64::MAX);
+        subscription.ack(&partition, 0, u64::MAX);
         assert_eq!(out(&subscription), (100, 0));
+    }
+
+    #[test]
+    fn an_ack_of_a_range_returns_that_range() {
+        let (mut subscription, partition) = subscription();
+        subscription.deliver(&partition, vec![(3, 20), (4, 40), (7, 40)]);
+        subscription.ack(&partition, 4, 6);
+        assert_eq!(out(&subscription), (40, 60));
+        subscription.ack(&partition, 5, 3);
+        subscription.ack(&partition, 0, 7);
+        assert_eq!(out(&subscription), (100, 0));
+    }
+
+    #[test]
+    fn promise_5_a_cursor_whose_client_never_acks_is_given_no_more() {
+        let (mut subscription, partition) = subscription();
+        let windows = Windows {
+            own: subscription.window,
+            session: subscription.window,
+        };
+        let feed = subscription.feeds.get_mut(&partition).expect("its feed");
+        feed.cursor = Some(Box::default());
+        let records = (0..UNACKED_MAX as u64).map(|offset| (offset, 0)).collect();
+        assert!(feed.wants(&windows, false, true));
+        subscription.deliver(&partition, records);
+        let feed = &subscription.feeds[&partition];
+        assert!(feed.is_full() && !feed.wants(&windows, false, true));
+        // Credit is no ack: what was delivered is still to be acked.
+        subscription.credit(100);
+        assert!(subscription.feeds[&partition].is_full());
+        subscription.ack(&partition, 5, 5);
+        assert!(!subscription.feeds[&partition].is_full());
     }
 
     #[test]
@@ -189,7 +241,7 @@ mod tests {
         }
         assert!(subscription.feeds[&partition].unacked.len() <= UNACKED_MAX);
         assert_eq!(subscription.window.used(), count);
-        subscription.ack(&partition, count - 1);
+        subscription.ack(&partition, 0, count - 1);
         assert_eq!(out(&subscription), (100, 0));
     }
 }

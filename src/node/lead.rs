@@ -104,7 +104,9 @@ impl Node {
             let wall = self.now.wall;
             let mail = &mut self.mail;
             if let Some(Slot::Member(member)) = self.slots.get_mut(&partition) {
-                member.propose_intake(wall, &mut |to, message| mail.post(to, message));
+                let mut post = |to: &NodeName, message| mail.post(to, message);
+                member.propose_intake(wall, &mut post);
+                member.propose_cursors(wall, &mut post);
                 self.dirty.insert(partition);
             }
         }
@@ -193,7 +195,9 @@ impl Member {
         let forgets = Sabotage::ForgottenTrim.is_on() && !self.replica.is_leader();
         let forgotten = forgets && entry.kind == EntryKind::Command;
         if entry.index > self.covered && !forgotten {
-            apply_entry(&mut self.stream, &entry, |_| true).expect("committed entries continue");
+            let applied = apply_entry(&mut self.stream, &entry, |_| true);
+            let done = applied.expect("committed entries continue");
+            self.confirm_cursors(entry.index, entry.term, done, post);
         }
         self.confirm(entry.index, entry.term, post);
     }
@@ -308,7 +312,7 @@ impl Member {
     }
 
     /// The time of the next entry: never before that of the last.
-    fn stamp_time(&mut self, wall: Wall) {
+    pub(super) fn stamp_time(&mut self, wall: Wall) {
         self.last_stamp = match Sabotage::BackwardTime.is_on() {
             true => wall,
             false => self.last_stamp.max(self.stream.last_time()).max(wall),

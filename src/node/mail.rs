@@ -7,7 +7,7 @@ use super::io::{Lane, Outbox, Output};
 use crate::types::NodeName;
 use crate::types::limits::APPEND_BYTES_MAX;
 use crate::wire::encode_peer;
-use crate::wire::peer::{Envelope, PeerMessage};
+use crate::wire::peer::{CursorAct, Cursored, Envelope, PeerMessage};
 
 /// Outgoing peer messages.
 #[derive(Debug)]
@@ -91,6 +91,13 @@ fn weight(message: &PeerMessage) -> u64 {
         PeerMessage::Forward(forward) => forward.records.len(),
         PeerMessage::Fetched(fetched) => fetched.entries.iter().map(|entry| entry.len()).sum(),
         PeerMessage::Snapshot(snapshot) => snapshot.piece.len(),
+        PeerMessage::Cursor(ask) => match &ask.does {
+            CursorAct::Ack { ranges, .. } => 20 * ranges.len(),
+            _ => 0,
+        },
+        PeerMessage::Cursored(Cursored {
+            result: Ok(stands), ..
+        }) => 20 * stands.acked.len(),
         _ => 0,
     };
     payload as u64 + 128

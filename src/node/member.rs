@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::keep::Idle;
+use super::lead_cursors::{CursorIntake, WaitingCursors};
 use super::transfer::{Receiving, Transfer};
-use crate::channel::{Stamp, Stream};
+use crate::channel::{CursorError, CursorPosition, Stamp, Stream};
 use crate::replica::{LogStart, Replica};
 use crate::types::{LogEntry, NodeName, Offset, ReplicaId, Sabotage, Time, Wall};
 use crate::wire::Code;
 use crate::wire::entry::{EntryContent, EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
-use crate::wire::peer::{Accepted, Forward, Outcome, PeerMessage, Refusal};
+use crate::wire::peer::{Accepted, Forward, HeldCursor, Outcome, PeerMessage, Refusal};
 
 /// A partition that the topology places on this node.
 pub(super) enum Slot {
@@ -36,6 +37,10 @@ pub(super) struct Member {
     /// Entries this leader proposed, by rising index.
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) waiting_bytes: u64,
+    /// Changes of cursors that arrived in this loop, in order.
+    pub(super) asks: Vec<CursorIntake>,
+    /// Commands of such that this leader proposed, by rising index.
+    pub(super) asked: VecDeque<WaitingCursors>,
     /// Fetches that wait for the next record.
     pub(super) held: Vec<HeldFetch>,
     /// The term in which this replica leads, as last seen, and since when.
@@ -100,6 +105,8 @@ pub(super) struct HeldFetch {
     pub(super) until: Time,
     /// And for as many ticks more.
     pub(super) ticks: u32,
+    /// The cursor that it is for.
+    pub(super) cursor: Option<HeldCursor>,
 }
 
 impl Member {
@@ -113,6 +120,8 @@ impl Member {
             intake: Vec::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            asks: Vec::new(),
+            asked: VecDeque::new(),
             held: Vec::new(),
             led: None,
             hand_over_from: Time(0),
@@ -156,6 +165,7 @@ impl Member {
                 super::serve::not_served(held.request, Code::NoLeader, message),
             );
         }
+        self.give_up_cursors(post);
         self.stream.forget_proposed();
         self.commanded = 0;
         self.idle = Idle::default();
@@ -205,19 +215,19 @@ impl Member {
     }
 }
 
+/// What became of each change of a cursor that an entry holds.
+pub(super) type CursorsDone = Vec<Result<CursorPosition, CursorError>>;
+
 /// Carries a committed entry out on the channel's state. A stamp that `keeps` does not want is
 /// taken for none.
 pub(super) fn apply_entry(
     stream: &mut Stream,
     entry: &LogEntry,
     keeps: impl Fn(&Stamp) -> bool,
-) -> Result<(), String> {
+) -> Result<CursorsDone, String> {
     match EntryContent::decode(&entry.data).map_err(|error| error.to_string())? {
-        EntryContent::Blank => Ok(()),
-        EntryContent::Command(head) => {
-            stream.apply_command(&head.does, head.time);
-            Ok(())
-        }
+        EntryContent::Blank => Ok(Vec::new()),
+        EntryContent::Command(head) => Ok(stream.apply_command(&head.does, head.time)),
         EntryContent::Records(head) => {
             let batches = stamps(&head).map(|(count, stamp)| (count, stamp.filter(&keeps)));
             let bytes = entry.data.len() as u64;
@@ -228,7 +238,8 @@ pub(super) fn apply_entry(
                     bytes,
                     batches,
                 )
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            Ok(Vec::new())
         }
     }
 }

@@ -2,27 +2,33 @@
 //! stepped with inputs and answers with outputs. It blocks on nothing and owns nothing outside
 //! itself.
 //!
-//! One file per concern: `sessions`, `accept`, `publish`, `subscribe` and `signals` face the
-//! clients; `lead` and `serve` are a partition's leader; `founding`, `peering` and `route` face the
-//! peers; `persist` is the queue in front of the journal; `report` tells what is going on.
+//! One file per concern: `sessions`, `requests`, `accept`, `publish`, `subscribe`, `cursors`,
+//! `moves` and `signals` face the clients; `lead`, `lead_cursors` and `serve` are a partition's
+//! leader; `founding`, `peering` and `route` face the peers; `persist` is the queue in front of the
+//! journal; `report` tells what is going on.
 
 mod accept;
 mod audit;
 mod checkpoint;
+mod cursors;
 mod error;
 mod feed;
+mod feed_cursor;
 mod founding;
 mod io;
 mod keep;
 mod lead;
+mod lead_cursors;
 mod mail;
 mod member;
+mod moves;
 mod peering;
 mod peers;
 mod persist;
 mod publish;
 mod recovery;
 mod report;
+mod requests;
 mod route;
 mod serve;
 mod sessions;
@@ -41,9 +47,10 @@ use rand::{RngCore, SeedableRng};
 use crate::topology::Topology;
 use crate::types::limits::{PEER_BEAT, STOP_HANDOVER};
 use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
-use crate::wire::client::{Hello, NodeEndpoints, Refuse, Reply, Request, VERSION, Welcome};
+use crate::wire::client::{Refuse, Reply};
 use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
 
+use cursors::Cursors;
 pub use error::NodeError;
 pub use io::{ClientId, Droppable, Gauges, Input, Lane, Level, Outbox, Output};
 use mail::Mail;
@@ -57,8 +64,8 @@ use serve::Loads;
 use sessions::{Session, Sessions};
 use signals::Signals;
 pub use view::{
-    ChannelView, DiskView, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
-    TrimmedView,
+    ChannelView, CursorView, DiskView, NodeView, PartitionView, PeerView, ReplicaView,
+    SessionsView, TrimmedView,
 };
 
 /// Who a node is.
@@ -98,6 +105,7 @@ pub struct Node {
     intakes: BTreeSet<Partition>,
     sessions: Sessions,
     publishes: Publishes,
+    cursors: Cursors,
     signals: Signals,
     ledger: BTreeMap<ChannelName, ChannelView>,
     gauges: Gauges,
@@ -140,6 +148,7 @@ impl Node {
             intakes: BTreeSet::new(),
             sessions: Sessions::new(),
             publishes: Publishes::default(),
+            cursors: Cursors::default(),
             signals: Signals::default(),
             ledger: BTreeMap::new(),
             gauges: Gauges::default(),
@@ -275,6 +284,7 @@ impl Node {
     /// journal and the peers.
     fn settle(&mut self) {
         loop {
+            self.send_acks();
             while let Some(message) = self.mail.take_loopback() {
                 let me = self.name.clone();
                 self.handle_peer_message(&me, message);
@@ -319,6 +329,7 @@ impl Node {
         self.expire_held();
         self.expire_publishes();
         self.send_parked();
+        self.tend_cursors();
         self.pump_all();
         self.finish_stop();
     }
@@ -383,6 +394,7 @@ impl Node {
             })
             .collect();
         for (client, id) in subscriptions {
+            self.abandon_acks(&client, id);
             self.end_subscription(&client, id);
             let reason = format!("{} stops", self.name);
             self.reply(
@@ -438,70 +450,6 @@ impl Node {
                 self.refuse(&client, refuse);
             }
         }
-    }
-
-    fn handle_request(&mut self, client: &ClientId, request: Request, records: &Bytes) {
-        match request {
-            Request::Hello(hello) => self.handle_hello(client, &hello),
-            Request::Publish(publish) => self.handle_publish(client, publish, records),
-            Request::Subscribe(subscribe) => self.handle_subscribe(client, subscribe),
-            Request::Unsubscribe(unsubscribe) => {
-                if !self.has_subscription(client, unsubscribe.id) {
-                    self.refuse_no_subscription(client, unsubscribe.id);
-                    return;
-                }
-                self.handle_unsubscribe(client, unsubscribe.id);
-            }
-            Request::Ack(ack) if !self.has_subscription(client, ack.id) => {
-                self.refuse_no_subscription(client, ack.id);
-            }
-            Request::Ack(ack) => self.handle_ack(client, ack),
-            Request::Credit(credit) if !self.has_subscription(client, credit.id) => {
-                self.refuse_no_subscription(client, credit.id);
-            }
-            Request::Credit(credit) => self.handle_credit(client, credit),
-            Request::Inspect(inspect) => self.handle_inspect(client, &inspect),
-            Request::Audit(audit) => self.handle_audit(client, &audit),
-            Request::Bye(_) => self.end_session(client),
-        }
-    }
-
-    fn handle_hello(&mut self, client: &ClientId, hello: &Hello) {
-        let asked = hello.version.unwrap_or(VERSION);
-        if asked < VERSION {
-            let message = format!("the client speaks version {asked}, this node {VERSION}");
-            self.refuse(client, Code::UnsupportedVersion.refuse(None, message));
-            return;
-        }
-        let limits = &self.topology.limits;
-        let nodes = self.topology.nodes.iter().map(|node| NodeEndpoints {
-            name: node.name.to_string(),
-            endpoints: node.clients.iter().map(|e| e.advertise.clone()).collect(),
-            public_key: node.public_key.as_ref().map(|key| key.0.clone()),
-        });
-        let welcome = Welcome {
-            version: VERSION,
-            fabric: self.topology.fabric.name.clone(),
-            node: self.name.to_string(),
-            epoch: self.topology.fabric.epoch,
-            principal: self.sessions.get(client).and_then(|s| s.principal.clone()),
-            frame_max: limits.frame_max,
-            window: limits.subscription_window_bytes,
-            producer_window: limits.producer_window,
-            nodes: nodes.collect(),
-        };
-        self.reply(client, &Reply::Welcome(welcome), &[]);
-    }
-
-    fn has_subscription(&self, client: &ClientId, id: u64) -> bool {
-        self.sessions
-            .get(client)
-            .is_some_and(|session| session.subscriptions.contains_key(&id))
-    }
-
-    fn refuse_no_subscription(&mut self, client: &ClientId, id: u64) {
-        let message = format!("this session has no subscription {id}; subscribe again");
-        self.refuse(client, Code::NoSubscription.refuse(Some(id), message));
     }
 
     /// Forgets a client. Its publishes go on; their answers go nowhere.

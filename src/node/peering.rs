@@ -54,12 +54,18 @@ impl Node {
                     self.handle_part(key, part, outcome.result);
                 }
             }
-            PeerMessage::Fetch(fetch) => self.handle_fetch(from, fetch),
+            PeerMessage::Fetch(fetch) => self.handle_reader(from, fetch),
             PeerMessage::Fetched(fetched) => {
                 if let Some(Asked::Feed(client, id, partition)) =
                     self.routes.answered(from, fetched.request)
                 {
                     self.handle_feed((client, id, partition), fetched);
+                }
+            }
+            PeerMessage::Cursor(ask) => self.handle_cursor(from, ask),
+            PeerMessage::Cursored(told) => {
+                if let Some(asked) = self.routes.answered(from, told.request) {
+                    self.handle_cursored(asked, told.result);
                 }
             }
         }
@@ -139,6 +145,7 @@ impl Node {
                 changed = true;
                 self.reroute_parts(&partition);
                 self.reroute_feeds(&partition);
+                self.reroute_cursors(&partition);
             }
         }
         if changed {

@@ -138,8 +138,11 @@ fn decode(checkpoint: &Checkpoint, limits: &Limits) -> Result<Stream, RecoveryEr
 
 fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {
     let keeps = |_: &Stamp| !Sabotage::LostWindow.is_on();
-    apply_entry(stream, entry, keeps).map_err(|error| RecoveryError::Unreadable {
-        index: entry.index,
-        error,
-    })
+    let applied = apply_entry(stream, entry, keeps);
+    applied
+        .map(drop)
+        .map_err(|error| RecoveryError::Unreadable {
+            index: entry.index,
+            error,
+        })
 }

@@ -104,6 +104,8 @@ impl Node {
                 let Trimmed { age, size, count } = member.stream.trimmed();
                 view.trimmed = TrimmedView { age, size, count };
                 view.producers = member.stream.producers();
+                let cursors = member.stream.cursors();
+                view.cursors = cursors.map(super::lead_cursors::view).collect();
                 let matched = |raft_id| Some((replica.progress(raft_id)?.0, replica.last_index()));
                 view.replicas = replicas(replica.voters().iter(), matched);
             }

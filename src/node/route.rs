@@ -20,6 +20,12 @@ pub(super) enum Asked {
     Publish(u64, usize),
     /// A partition's records for a subscription.
     Feed(ClientId, u64, Partition),
+    /// The cursor of a subscription.
+    Open(ClientId, u64, Partition),
+    /// Acks of a subscription.
+    Acks(ClientId, u64, Partition),
+    /// A `seek` or `delete`.
+    Move(u64, Partition),
 }
 
 impl Routes {
@@ -51,8 +57,14 @@ impl Routes {
 
     /// Numbers a request to `node`.
     pub(super) fn ask(&mut self, node: &NodeName, asked: Asked) -> u64 {
+        let request = self.number();
+        self.asked.insert(request, (node.clone(), asked));
+        request
+    }
+
+    /// A number for a request whose answer nobody waits for.
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
-        self.asked.insert(self.next, (node.clone(), asked));
         self.next
     }
 

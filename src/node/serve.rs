@@ -9,7 +9,7 @@ use super::member::{HeldFetch, Member, Slot};
 use crate::types::limits::{ELECTION_TICKS, FETCH_WAIT, FETCHES_HELD_MAX};
 use crate::types::{LoadFrom, LoadRequest, LogEntry, NodeName, Offset, Partition};
 use crate::wire::Code;
-use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
+use crate::wire::peer::{CursorAsk, Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
 
 /// Reads from the journal under way.
 #[derive(Debug, Default)]
@@ -37,6 +37,8 @@ pub(super) enum LoadFor {
         id: Option<u64>,
         from: u64,
     },
+    /// A cursor that is to go to a time.
+    Cursor(NodeName, CursorAsk),
 }
 
 impl Loads {
@@ -106,14 +108,14 @@ impl Node {
                     true => (now + FETCH_WAIT, 0),
                     false => (now, BEYOND_TICKS),
                 };
-                let from = from.clone();
                 member.held.push(HeldFetch {
-                    from,
+                    from: from.clone(),
                     request,
                     offset,
                     bytes_max,
                     until,
                     ticks,
+                    cursor: fetch.cursor,
                 });
             }
             FetchFrom::Offset(offset) => {
@@ -164,6 +166,7 @@ impl Node {
             LoadFor::Audit { client, id, from } => {
                 self.answer_audit(&partition, &client, id, from, result);
             }
+            LoadFor::Cursor(from, ask) => self.handle_cursor_place(&from, ask, result),
         }
     }
 
@@ -337,7 +340,7 @@ fn fetched(
 }
 
 /// A read of applied entries, which are synced on this node.
-fn load(member: &Member, from: LoadFrom, bytes_max: u64) -> LoadRequest {
+pub(super) fn load(member: &Member, from: LoadFrom, bytes_max: u64) -> LoadRequest {
     LoadRequest {
         id: 0,
         partition: member.founding.partition.clone(),

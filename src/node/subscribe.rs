@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Node;
+use super::cursors::check_cursor;
 use super::feed::{Feed, Subscription, Windows};
 use super::io::ClientId;
 use super::publish::No;
 use super::route::Asked;
 use super::window::Window;
+use crate::channel::Ranges;
 use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
 use crate::types::{Offset, Partition, Pattern, Sabotage};
-use crate::wire::client::{Ack, Credit, Deliver, End, From, Reply, Stamped, Subscribe};
+use crate::wire::client::{Credit, Deliver, End, From, Reply, Stamped, Subscribe};
 use crate::wire::entry::EntryHead;
 use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
 use crate::wire::{Code, RawRecords};
@@ -95,8 +97,9 @@ impl Node {
             for number in (0..channel.partitions).filter(|n| ask.partition.is_none_or(|p| p == *n))
             {
                 let partition = Partition::new(name, number);
-                let at = start(ask, &partition);
-                feeds.insert(partition, Feed::new(at));
+                let mut feed = Feed::new(start(ask, &partition));
+                feed.cursor = ask.cursor.as_ref().map(|_| Box::default());
+                feeds.insert(partition, feed);
             }
         }
         let signals = channels.iter().any(|(_, channel)| !channel.is_stored());
@@ -112,6 +115,7 @@ impl Node {
             );
             return Err((Code::BadPosition, message));
         }
+        check_cursor(ask, signals)?;
         self.check_positions(ask)?;
         // What is sent and not returned waits in memory: no window is larger than the node's.
         let most = limits.subscription_window_bytes;
@@ -123,6 +127,7 @@ impl Node {
             window: Window::new(window, most),
             signals,
             sequence: 0,
+            cursor: ask.cursor.clone(),
         })
     }
 
@@ -142,22 +147,6 @@ impl Node {
         Ok(())
     }
 
-    /// A client is done with records, and takes as many bytes again.
-    pub(super) fn handle_ack(&mut self, client: &ClientId, ack: Ack) {
-        let Some(subscription) = self.subscription(client, ack.id) else {
-            return;
-        };
-        let mut channels = subscription
-            .feeds
-            .keys()
-            .map(|partition| &partition.channel);
-        let channel = ack.channel.clone().or_else(|| channels.next().cloned());
-        if let Some(channel) = channel {
-            let returned = subscription.ack(&Partition::new(&channel, ack.partition), ack.offset);
-            self.give_back(client, ack.id, returned);
-        }
-    }
-
     /// A client takes more bytes.
     pub(super) fn handle_credit(&mut self, client: &ClientId, credit: Credit) {
         if let Some(subscription) = self.subscription(client, credit.id) {
@@ -168,7 +157,7 @@ impl Node {
 
     /// Bytes of a subscription are no longer out: it goes on, and so do the others of its session
     /// if they waited for that.
-    fn give_back(&mut self, client: &ClientId, id: u64, returned: u64) {
+    pub(super) fn give_back(&mut self, client: &ClientId, id: u64, returned: u64) {
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
@@ -194,6 +183,7 @@ impl Node {
     /// A client ends a subscription.
     pub(super) fn handle_unsubscribe(&mut self, client: &ClientId, id: u64) {
         if self.subscription(client, id).is_some() {
+            self.abandon_acks(client, id);
             self.end_subscription(client, id);
             let end = Reply::End(End {
                 id,
@@ -220,6 +210,7 @@ impl Node {
             session.starving = None;
         }
         session.window.give_back(subscription.window.used());
+        self.leave_cursor(&subscription);
         if subscription.signals {
             self.remove_interest(&subscription.pattern, client, id);
         }
@@ -250,7 +241,8 @@ impl Node {
             return;
         };
         let mut feeds = subscription.feeds.iter();
-        let starving = others || feeds.any(|(p, feed)| feed.starved.is_some() && is_served(p));
+        let starves = |feed: &Feed| feed.starved.is_some() && !feed.is_full();
+        let starving = others || feeds.any(|(p, feed)| starves(feed) && is_served(p));
         for (partition, feed) in &mut subscription.feeds {
             if feed
                 .starved
@@ -267,21 +259,31 @@ impl Node {
                 self.routes.forget(*request);
                 feed.asked = None;
             }
-            if !feed.wants(&windows, starving, patient) || feed.retry_at > now {
+            let wants = feed.wants(&windows, starving, patient);
+            if !(wants || patient && feed.doubts(now)) || feed.retry_at > now {
                 continue;
             }
             let Some(leader) = self.routes.leader(partition).cloned() else {
                 continue;
             };
-            let asked = Asked::Feed(client.clone(), id, partition.clone());
+            let (of, name) = ((client.clone(), id), &subscription.cursor);
+            if let (Some(name), false) = (name, feed.is_open()) {
+                let asked = Asked::Open(of.0, of.1, partition.clone());
+                let request = self.routes.ask(&leader, asked);
+                feed.asked = Some((request, now));
+                self.mail.post(&leader, feed.open(name, partition, request));
+                continue;
+            }
+            let asked = Asked::Feed(of.0, of.1, partition.clone());
             let request = self.routes.ask(&leader, asked);
             feed.asked = Some((request, now));
             let fetch = Fetch {
                 request,
                 channel: partition.channel.clone(),
                 partition: partition.number,
-                from: feed.at,
+                from: feed.fetches_from(wants, now),
                 bytes_max: DELIVER_BYTES_MAX.min(windows.left().max(1)),
+                cursor: feed.held(name.as_deref()),
             };
             self.mail.post(&leader, PeerMessage::Fetch(fetch));
         }
@@ -336,7 +338,10 @@ impl Node {
             feed.retry_at = retry_at;
             // Whether its next record fits is seen again once it is served.
             feed.starved = None;
-            return self.handle_refused_feed(&client, id, refusal);
+            return self.handle_refused_feed(&client, id, &partition, refusal);
+        }
+        if feed.ends_doubt() {
+            return;
         }
         let began = feed.next().is_none();
         if fetched.entries.is_empty()
@@ -389,11 +394,21 @@ impl Node {
     }
 
     /// A leader does not answer a feed: it is asked again, or there is nothing to ask for.
-    fn handle_refused_feed(&mut self, client: &ClientId, id: u64, refusal: Refusal) {
-        if refusal.code == Code::BadPosition.number() {
-            let no = super::publish::refuse(Code::BadPosition, Some(id), refusal.message);
-            self.refuse(client, no);
-            self.end_subscription(client, id);
+    fn handle_refused_feed(
+        &mut self,
+        client: &ClientId,
+        id: u64,
+        partition: &Partition,
+        refusal: Refusal,
+    ) {
+        match Code::from_number(refusal.code) {
+            Some(Code::BadPosition) => {
+                let no = super::publish::refuse(Code::BadPosition, Some(id), refusal.message);
+                self.refuse(client, no);
+                self.end_subscription(client, id);
+            }
+            Some(code) => self.lose_cursor(client, id, partition, code),
+            None => {}
         }
     }
 
@@ -419,7 +434,9 @@ impl Node {
         let Some(feed) = subscription.feeds.get_mut(partition) else {
             return Ok(false);
         };
-        let picked = pick(&subscription.pattern, &windows, feed.next(), fetched)?;
+        let token = feed.token();
+        let wanted = (&subscription.pattern, feed.done_with());
+        let picked = pick(wanted, &windows, feed.next(), fetched)?;
         feed.at = FetchFrom::Offset(picked.next);
         feed.starved = picked.starved;
         let bytes = picked.records.len() as u64;
@@ -437,6 +454,7 @@ impl Node {
             next: Some(picked.next),
             missed,
             sequence: None,
+            token,
             count,
         };
         self.reply(client, &Reply::Deliver(deliver), &picked.records);
@@ -457,7 +475,13 @@ impl Node {
 
     /// A `deliver` without records: this is where a partition begins for the subscription, or goes
     /// on after records that are no longer retained.
-    fn deliver_from(&mut self, client: &ClientId, id: u64, partition: &Partition, missed: u64) {
+    pub(super) fn deliver_from(
+        &mut self,
+        client: &ClientId,
+        id: u64,
+        partition: &Partition,
+        missed: u64,
+    ) {
         let Some(subscription) = self.subscription(client, id) else {
             return;
         };
@@ -467,13 +491,14 @@ impl Node {
             partition: Some(partition.number),
             next: subscription.feeds.get(partition).and_then(Feed::next),
             missed,
+            token: subscription.feeds.get(partition).and_then(Feed::token),
             sequence: subscription.signals.then_some(subscription.sequence),
             ..Deliver::default()
         };
         self.reply(client, &Reply::Deliver(deliver), &[]);
     }
 
-    fn subscription(&mut self, client: &ClientId, id: u64) -> Option<&mut Subscription> {
+    pub(super) fn subscription(&mut self, client: &ClientId, id: u64) -> Option<&mut Subscription> {
         self.sessions.get_mut(client)?.subscriptions.get_mut(&id)
     }
 }
@@ -491,10 +516,12 @@ fn start(ask: &Subscribe, partition: &Partition) -> FetchFrom {
     }
 }
 
-/// The records of `fetched` at `from` and later that `pattern` selects, as many as the windows
-/// admit.
+/// What a feed picks: what the pattern selects and is not done with.
+type Selection<'a> = (&'a Pattern, Option<&'a Ranges>);
+
+/// The records of `fetched` at `from` and later that are wanted, as many as the windows admit.
 fn pick(
-    pattern: &Pattern,
+    wanted: Selection<'_>,
     windows: &Windows,
     from: Option<Offset>,
     fetched: &Fetched,
@@ -508,7 +535,7 @@ fn pick(
         if position == 0 && from.is_none() {
             picked.next = head.first_offset;
         }
-        picked.take(pattern, windows, &head, &records)?;
+        picked.take(wanted, windows, &head, &records)?;
         if picked.starved.is_some() {
             break;
         }
@@ -520,7 +547,7 @@ impl Picked {
     /// Takes from one entry.
     fn take(
         &mut self,
-        pattern: &Pattern,
+        (pattern, done_with): Selection<'_>,
         windows: &Windows,
         head: &EntryHead,
         records: &Bytes,
@@ -533,6 +560,7 @@ impl Picked {
             if record
                 .subject
                 .is_some_and(|subject| pattern.matches(subject))
+                && done_with.is_none_or(|done| !done.covers(offset))
             {
                 let bytes = record.bytes.len() as u64;
                 if !windows.admit(bytes, self.records.len() as u64) {

@@ -7,9 +7,14 @@ use bytes::{Bytes, BytesMut};
 use super::Node;
 use super::member::{Member, Slot};
 use crate::channel::Stream;
-use crate::types::limits::{REPLICA_ABSENT, SNAPSHOT_PIECE_BYTES, SNAPSHOT_RESEND, SNAPSHOTS_MAX};
+use crate::types::limits::{
+    REPLICA_ABSENT, SNAPSHOT_PIECE_BYTES, SNAPSHOT_RESEND, SNAPSHOTS_MAX, TERMS_AHEAD_MAX,
+};
 use crate::types::{Checkpoint, Limits, NodeName, Partition, ReplicaId, Sabotage, Time};
 use crate::wire::peer::{PeerMessage, SnapshotHead, SnapshotPiece, SnapshotWanted};
+
+/// No log comes near it.
+const INDEX_MAX: u64 = 1 << 62;
 
 /// A snapshot that a leader owes to a replica.
 pub(super) struct Transfer {
@@ -325,6 +330,15 @@ impl Member {
         if head.term < self.replica.term() {
             return Ok(None);
         }
+        if head.term == self.replica.term() && self.replica.is_leader() {
+            let term = head.term;
+            return Err(format!(
+                "its sender claims to lead term {term}, as this replica does"
+            ));
+        }
+        if head.term > self.replica.term().saturating_add(TERMS_AHEAD_MAX) {
+            return Err(format!("its term {} is absurd", head.term));
+        }
         if self.replica.commit() >= head.start {
             // It is here already, or more than that.
             self.receiving = None;
@@ -377,11 +391,14 @@ fn check_head(head: &SnapshotHead, bytes_max: u64) -> Result<(), String> {
         let bytes = head.bytes;
         return Err(format!("it has {bytes} bytes, {bytes_max} fit the journal"));
     }
-    let ordered = 0 < head.start && head.start <= head.index && head.start_term > 0;
-    if !ordered || head.start_offset > head.next_offset {
+    let terms = 0 < head.start_term && head.start_term <= head.index_term;
+    let ordered = 0 < head.start && head.start <= head.index && head.index < INDEX_MAX;
+    let offsets = head.start_offset <= head.next_offset && head.start_time <= head.time;
+    if !(ordered && offsets && terms && head.index_term <= head.term) {
+        let (start, index) = (head.start, head.index);
         return Err(format!(
-            "its log begins after entry {}, its state is of entry {}",
-            head.start, head.index
+            "its log begins after entry {start}, its state is of entry {index}, and one of that, of \
+             their terms, offsets and times contradicts another"
         ));
     }
     Ok(())

@@ -86,6 +86,8 @@ pub struct PartitionView {
     pub trimmed: TrimmedView,
     /// Producers remembered.
     pub producers: u64,
+    /// The cursors, as far as this replica has come.
+    pub cursors: Vec<CursorView>,
     /// The voters; on the leader with how far each one is.
     pub replicas: Vec<ReplicaView>,
 }
@@ -100,6 +102,28 @@ pub struct TrimmedView {
     pub size: u64,
     /// The partition held too many records.
     pub count: u64,
+}
+
+/// A cursor in one partition: `offered = acked + waiting + missed`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CursorView {
+    /// Its name.
+    pub name: String,
+    /// The token of its newest holder.
+    pub token: u64,
+    /// All before this offset is acked or missed.
+    pub floor: u64,
+    /// Ranges acked above it.
+    pub ranges: u64,
+    /// Records of the partition since where it began or was moved to.
+    pub offered: u64,
+    /// Of these, acked.
+    pub acked: u64,
+    /// Of these, neither acked nor missed; some may be with its holder.
+    pub waiting: u64,
+    /// Of these, no longer retained before they were acked.
+    pub missed: u64,
 }
 
 /// A voter.

@@ -3,6 +3,7 @@
 use raft::eraftpb::{Message, MessageType};
 
 use super::{Replica, codec};
+use crate::types::limits::TERMS_AHEAD_MAX;
 
 /// What Raft says to itself, and what followers of other designs ask of their leaders. Some of it
 /// would end the process.
@@ -31,7 +32,7 @@ impl Replica {
             // Raft takes it for one of its own making.
             return Err("it has no term".to_owned());
         }
-        if message.term > self.term().saturating_add(1 << 32) {
+        if message.term > self.term().saturating_add(TERMS_AHEAD_MAX) {
             return Err(format!("its term {} is absurd", message.term));
         }
         let kind = message.get_msg_type();

@@ -73,6 +73,10 @@ pub struct Report {
     pub snapshots: u64,
     /// Producers forgotten by a partition.
     pub forgotten: u64,
+    /// Times that a cursor was taken.
+    pub cursors_taken: u64,
+    /// Records acked.
+    pub acked: u64,
     /// Records delivered from stored channels.
     pub delivered: u64,
     /// Signals published.

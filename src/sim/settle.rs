@@ -26,6 +26,7 @@ impl World {
         self.wait(Span::from_millis(3_000))?;
         self.converge()?;
         self.oracles.signals.check_all()?;
+        self.check_cursors()?;
         self.autopsy()
     }
 
@@ -80,6 +81,21 @@ impl World {
         self.clients_lack().map(|says| (None, says))
     }
 
+    /// Every replica says of every cursor what the committed log says.
+    fn check_cursors(&mut self) -> Verdict {
+        for machine in 0..self.machines.len() {
+            let Some(running) = &self.machines[machine].running else {
+                continue;
+            };
+            for held in running.node.view().partitions {
+                let partition = Partition::new(&held.channel.as_str().into(), held.partition);
+                self.oracles.claimed(machine, &partition, held.commit)?;
+                self.oracles.cursors.check_view(&partition, &held)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the power from all machines at once and reads what their disks hold.
     fn autopsy(&mut self) -> Verdict {
         for machine in 0..self.machines.len() {
@@ -132,7 +148,8 @@ fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Opt
         }
         let log = (held.term, held.last, held.commit);
         let records = (held.first_offset, held.next_offset, held.retained_bytes);
-        let end = (log, records, held.trimmed, held.producers);
+        let readers = (held.producers, held.cursors.clone());
+        let end = (log, records, held.trimmed, readers);
         ends.entry(end).or_default().push(&view.node);
     }
     if count != replicas || leaders.len() != 1 {
@@ -145,7 +162,7 @@ fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Opt
         true => None,
         false => Some(format!(
             "the replicas of {partition} differ in (term, last, commit), (first offset, next \
-             offset, bytes), trimmed, producers: {ends:?}"
+             offset, bytes), trimmed, (producers, cursors): {ends:?}"
         )),
     }
 }

@@ -112,6 +112,8 @@ impl World {
         let verdict = self.storm().and_then(|()| self.settle());
         self.report.trims = self.oracles.retention.trims;
         self.report.forgotten = self.oracles.retention.forgotten;
+        self.report.cursors_taken = self.oracles.cursors.taken;
+        self.report.acked = self.oracles.cursors.acked;
         self.report.simulated_ms = self.heap.now().0 / 1_000_000;
         if let Err(Violation {
             oracle,

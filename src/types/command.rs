@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Offset;
+use super::{CursorChange, Offset};
 
 /// Decided by a leader, by its clock and its bounds; carried out by every replica at the same place
 /// of the log, so that all of them agree. It uses no offset.
@@ -22,6 +22,11 @@ pub enum Command {
     ForgetProducers {
         /// Those whose newest batch is this one or an older one, by the count of numbered batches.
         heard: u64,
+    },
+    /// What readers asked for of their cursors in one loop of the leader.
+    Cursors {
+        /// The changes, in order. One that is not allowed changes nothing.
+        changes: Vec<CursorChange>,
     },
 }
 

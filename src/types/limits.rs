@@ -154,6 +154,9 @@ pub const DELIVER_BYTES_MAX: u64 = 256 << 10;
 /// `no_leader` if it was never sent to one. The protocol promises an answer within 5 s.
 pub const PUBLISH_TIMEOUT: Span = Span::from_millis(4_500);
 
+/// A term so far ahead of ours is no election's outcome: there are not that many.
+pub const TERMS_AHEAD_MAX: u64 = 1 << 32;
+
 /// A replica that has not answered its leader for this long is not waited for: entries that hold
 /// nothing retained go without it, and it is sent a snapshot when it is back. Longer than a restart
 /// takes, so that who comes back soon goes on where it was.
@@ -186,6 +189,25 @@ pub const UNACKED_MAX: usize = 65_536;
 /// Reads for audits under way at once on one node, each of [`DELIVER_BYTES_MAX`]: whoever verifies
 /// a ledger must not keep followers and readers from the disk.
 pub const AUDITS_MAX: usize = 4;
+/// Bytes of a cursor's name: it is stored with every ack.
+pub const CURSOR_BYTES_MAX: usize = 64;
+
+/// Cursors of one partition. Every replica keeps them, and writes them with every checkpoint.
+pub const CURSORS_MAX: usize = 256;
+
+/// Ranges of acked records above the oldest one that is not; with the line above a few megabytes of
+/// state. A reader that acks further apart than this has lost its oldest record.
+pub const CURSOR_RANGES_MAX: usize = 512;
+
+/// Acks of one subscription and partition that wait to be answered.
+pub const ACKS_WAITING_MAX: usize = 1_024;
+
+/// `seek`s and `delete`s that one node has not answered; beyond it the answer is `busy`.
+pub const CURSOR_MOVES_MAX: usize = 1_024;
+
+/// How often a reader's node asks whether a cursor is still its own where it fetches nothing, and
+/// acks what the pattern passed over.
+pub const CURSOR_BEAT: Span = Span::from_millis(1_000);
 
 /// Fetches held by one leader; a peer that sends more is answered at once with nothing.
 pub const FETCHES_HELD_MAX: usize = 100_000;

@@ -3,6 +3,7 @@
 //! This room imports no other, and nothing in it acts.
 
 mod command;
+mod cursor;
 mod journal;
 pub mod limits;
 mod names;
@@ -12,6 +13,7 @@ mod sabotage;
 mod time;
 
 pub use command::{Command, TrimCause};
+pub use cursor::{CursorChange, CursorDoes, CursorStart};
 pub use journal::{Checkpoint, EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry};
 pub use limits::Limits;
 pub use names::{

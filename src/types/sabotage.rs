@@ -56,11 +56,21 @@ pub enum Sabotage {
     HollowCheckpoint,
     /// An audit leaves out the last entry that it read.
     SkimmedAudit,
+    /// An ack moves a cursor past records that nobody acked.
+    CursorAheadOfAck,
+    /// Whoever held a cursor before may still move it.
+    StaleToken,
+    /// An ack is answered before it is committed.
+    EarlyAck,
+    /// A checkpoint lacks the cursors.
+    ForgottenCursors,
+    /// Records that are let go of before a cursor came to them are in no account.
+    UncountedMiss,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -86,6 +96,11 @@ impl Sabotage {
         Self::SnapshotWithoutTail,
         Self::HollowCheckpoint,
         Self::SkimmedAudit,
+        Self::CursorAheadOfAck,
+        Self::StaleToken,
+        Self::EarlyAck,
+        Self::ForgottenCursors,
+        Self::UncountedMiss,
     ];
 
     /// Its name on the command line.
@@ -115,6 +130,11 @@ impl Sabotage {
             Self::SnapshotWithoutTail => "snapshot-without-tail",
             Self::HollowCheckpoint => "hollow-checkpoint",
             Self::SkimmedAudit => "skimmed-audit",
+            Self::CursorAheadOfAck => "cursor-ahead-of-ack",
+            Self::StaleToken => "stale-token",
+            Self::EarlyAck => "early-ack",
+            Self::ForgottenCursors => "forgotten-cursors",
+            Self::UncountedMiss => "uncounted-miss",
         }
     }
 

@@ -29,6 +29,10 @@ pub enum Request {
     Ack(Ack),
     /// Returns or adds bytes to the window.
     Credit(Credit),
+    /// Moves a cursor; answered by `cursor`.
+    Seek(Seek),
+    /// Deletes a cursor; answered by `cursor`.
+    Delete(Delete),
     /// Asks what the node knows; answered by `view`.
     Inspect(Inspect),
     /// Reads the node's own replica of a partition; answered by `audited`.
@@ -51,6 +55,8 @@ pub enum Reply {
     Refuse(Refuse),
     /// A subscription is over.
     End(End),
+    /// Where a cursor stands, after an ack that asked, a `seek` or a `delete`.
+    Cursor(CursorReply),
     /// Answers `inspect`.
     View(View),
     /// Answers `audit`.
@@ -143,6 +149,10 @@ pub struct Subscribe {
     /// Bytes the client will take before it returns credit; the node's default window if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credit: Option<u64>,
+    /// The cursor to go on at and to move by `ack`. It starts where `from` and `offsets` say if
+    /// there is none of this name yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// Where a subscription starts: `"start"`, `"end"`, `{"offset": 7}` (where it reaches into one
@@ -167,9 +177,9 @@ pub struct Unsubscribe {
     pub id: u64,
 }
 
-/// `ack`: all records of the partition up to `offset` are done with; their bytes return to the
-/// window.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `ack`: all records of the partition up to `offset` are done with, or those from `first` on;
+/// their bytes return to the window, and the cursor of the subscription moves, if it has one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ack {
     /// The subscription.
     pub id: u64,
@@ -181,6 +191,15 @@ pub struct Ack {
     pub partition: u32,
     /// The last offset done with.
     pub offset: Offset,
+    /// The first offset done with; all before `offset` if omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Offset>,
+    /// The cursor's fencing token as `deliver` told it; the subscription's if omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<u64>,
+    /// Asks for an answer once it is committed: `cursor` with this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
 }
 
 /// `credit`: adds bytes to the window.
@@ -190,6 +209,38 @@ pub struct Credit {
     pub id: u64,
     /// Bytes of encoded records.
     pub bytes: u64,
+}
+
+/// `seek`: a cursor goes on elsewhere; whoever holds it is told that it is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seek {
+    /// Echoed in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The cursor.
+    pub cursor: String,
+    /// Only in this partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// Where to.
+    pub to: From,
+}
+
+/// `delete`: a cursor is no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delete {
+    /// Echoed in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The cursor.
+    pub cursor: String,
+    /// Only in this partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
 }
 
 /// `inspect`.
@@ -301,6 +352,9 @@ pub struct Deliver {
     /// record. A jump is a gap: that many were dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
+    /// The fencing token of the subscription's cursor in this partition, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<u64>,
     /// How many records follow.
     pub count: u64,
 }
@@ -345,6 +399,37 @@ pub struct Refuse {
     /// The positions of the refused records in the publish, where only a part is refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<u64>,
+    /// The number that a refused `ack` asked to be answered under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
+}
+
+/// `cursor`: what was asked is committed, and this is where the cursor stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CursorReply {
+    /// The subscription of an `ack`, the `id` of a `seek` or `delete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The number of the `ack` that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
+    /// The channel.
+    pub channel: String,
+    /// The cursor.
+    pub cursor: String,
+    /// The partitions that are concerned.
+    pub positions: Vec<CursorPlace>,
+}
+
+/// Where a cursor stands in a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CursorPlace {
+    /// The partition.
+    pub partition: u32,
+    /// Every record before this offset is done with.
+    pub floor: Offset,
 }
 
 /// `end`.

@@ -19,6 +19,8 @@ pub const REQUESTS: &[&str] = &[
     "unsubscribe",
     "ack",
     "credit",
+    "seek",
+    "delete",
     "inspect",
     "audit",
     "bye",
@@ -26,7 +28,7 @@ pub const REQUESTS: &[&str] = &[
 
 /// The headers a client understands.
 pub const REPLIES: &[&str] = &[
-    "welcome", "confirm", "deliver", "refuse", "end", "view", "audited", "ping",
+    "welcome", "confirm", "deliver", "refuse", "end", "cursor", "view", "audited", "ping",
 ];
 
 /// A message as it left the socket, without routing id.

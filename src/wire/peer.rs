@@ -46,6 +46,10 @@ pub enum PeerMessage {
     Snapshot(SnapshotPiece),
     /// Answers `Snapshot`.
     Wanted(SnapshotWanted),
+    /// Asks the partition's leader to change a cursor.
+    Cursor(CursorAsk),
+    /// Answers `Cursor`.
+    Cursored(Cursored),
 }
 
 /// The beat.
@@ -208,6 +212,83 @@ pub struct Fetch {
     pub from: FetchFrom,
     /// Stop before the entry that would pass this many bytes, but give at least one.
     pub bytes_max: u64,
+    /// The cursor that it is for: answered only while the token is the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<HeldCursor>,
+}
+
+/// A cursor as its holder knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldCursor {
+    /// Its name.
+    pub name: String,
+    /// The holder's token.
+    pub token: u64,
+}
+
+/// A change of a cursor for the partition's leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorAsk {
+    /// The sender's number for this request.
+    pub request: u64,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The cursor.
+    pub cursor: String,
+    /// What is to become of it.
+    pub does: CursorAct,
+}
+
+/// What is to become of a cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CursorAct {
+    /// The holder of this number takes it over; it starts at `from` if there is none.
+    Open {
+        /// Where a new one starts.
+        from: FetchFrom,
+        /// The holder.
+        holder: u64,
+    },
+    /// These ranges, each from its first to before its end, are done with.
+    Ack {
+        /// The holder's token.
+        token: u64,
+        /// The ranges.
+        ranges: Vec<(Offset, Offset)>,
+    },
+    /// It goes on there.
+    Seek {
+        /// Where.
+        to: FetchFrom,
+    },
+    /// It is no more.
+    Delete,
+}
+
+/// What became of a `Cursor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursored {
+    /// The `Cursor`'s number.
+    pub request: u64,
+    /// Where it stands, now that this is committed, or why nothing was done.
+    pub result: Result<CursorStands, Refusal>,
+}
+
+/// Where a cursor stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CursorStands {
+    /// Its newest token.
+    pub token: u64,
+    /// All before this is done with.
+    pub floor: Offset,
+    /// What is done with above it, where it was opened.
+    pub acked: Vec<(Offset, Offset)>,
+    /// Records it lost since its holder before last did something, where it was opened.
+    pub missed: u64,
 }
 
 /// Where a fetch starts.

@@ -27,11 +27,15 @@ pub enum Code {
     NoSubscription = 207,
     ConfirmNotOffered = 208,
     BadPosition = 209,
+    NoCursor = 210,
+    BadCursor = 211,
     Busy = 300,
     TooManySessions = 301,
     TooManySubscriptions = 302,
     DiskFull = 303,
     Stopping = 304,
+    TooManyCursors = 305,
+    CursorFull = 306,
     NoLeader = 400,
     NoQuorum = 401,
     OutcomeUnknown = 402,
@@ -39,6 +43,8 @@ pub enum Code {
     SequenceTooOld = 501,
     OutOfOrder = 502,
     BadProducer = 503,
+    StaleToken = 504,
+    CursorMoved = 505,
     NotGranted = 600,
 }
 
@@ -147,6 +153,18 @@ pub const TABLE: &[(Code, &str, bool, &str)] = &[
         "the position does not fit the channel, or lies beyond its end",
     ),
     (
+        Code::NoCursor,
+        "no_cursor",
+        false,
+        "there is no cursor of this name, or it was deleted",
+    ),
+    (
+        Code::BadCursor,
+        "bad_cursor",
+        false,
+        "the cursor's name is malformed, or the subscription reaches into signals",
+    ),
+    (
         Code::Busy,
         "busy",
         true,
@@ -175,6 +193,18 @@ pub const TABLE: &[(Code, &str, bool, &str)] = &[
         "stopping",
         true,
         "the node is about to stop; use another",
+    ),
+    (
+        Code::TooManyCursors,
+        "too_many_cursors",
+        false,
+        "the partition has as many cursors as it may; delete one",
+    ),
+    (
+        Code::CursorFull,
+        "cursor_full",
+        true,
+        "too many ranges are acked above a record that is not; ack that one",
     ),
     (
         Code::NoLeader,
@@ -218,6 +248,18 @@ pub const TABLE: &[(Code, &str, bool, &str)] = &[
         "bad_producer",
         false,
         "producer and sequence must come together, within their limits",
+    ),
+    (
+        Code::StaleToken,
+        "stale_token",
+        false,
+        "another subscription has taken the cursor over",
+    ),
+    (
+        Code::CursorMoved,
+        "cursor_moved",
+        false,
+        "the cursor was moved; subscribe again to go on from there",
     ),
     (
         Code::NotGranted,

@@ -158,6 +158,25 @@ fn python_reads_history_and_then_what_comes() {
     assert_eq!(reader.end(), ["orders/1/3 orders.eu.new three"]);
 }
 
+/// It acks, and the next one goes on: [C45], [C48].
+#[test]
+fn python_goes_on_at_its_cursor() {
+    let Some(python) = python("interop::python_goes_on_at_its_cursor") else {
+        return;
+    };
+    let (fabric, _nodes) = three();
+    for body in ["one", "二", "three"] {
+        weft_ok(&fabric, &["publish", "audit.x", body]);
+    }
+    for (node, count, expected) in [
+        ("a", "2", vec!["audit/0/0 one", "audit/0/1 二"]),
+        ("c", "1", vec!["audit/0/2 three"]),
+    ] {
+        let args = ["billing", &fabric.endpoint(node), "audit.#", count];
+        assert_eq!(example(&python, "cursor.py", &args).end(), expected);
+    }
+}
+
 /// A node that is silent gets the publish twice, and stores it once: [C26].
 #[test]
 fn python_sends_again_and_is_stored_once() {

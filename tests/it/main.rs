@@ -4,6 +4,7 @@ mod abuse;
 mod cli;
 mod client;
 mod crash;
+mod cursors;
 mod drill;
 mod fabric;
 mod fuzz;

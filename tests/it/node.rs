@@ -3,6 +3,7 @@
 
 mod audit;
 mod bounds;
+mod cursors;
 mod hostile;
 mod order;
 mod publish;

@@ -10,7 +10,8 @@ use weft::topology::Topology;
 use weft::types::{Incarnation, Record};
 use weft::wire::audit::Audit;
 use weft::wire::client::{
-    Ack, Bye, Credit, Hello, Inspect, Publish, Reply, Request, Subscribe, Unsubscribe,
+    Ack, Bye, Credit, Delete, From, Hello, Inspect, Publish, Reply, Request, Seek, Subscribe,
+    Unsubscribe,
 };
 use weft::wire::peer::{Envelope, PEER_VERSION, PeerMessage, RaftMessage, State};
 use weft::wire::records::encode_record;
@@ -160,6 +161,22 @@ fn every_request() -> Vec<Bytes> {
         channel: None,
         partition: 0,
         offset: 0,
+        first: None,
+        token: None,
+        request: Some(1),
+    };
+    let seek = Seek {
+        id: Some(1),
+        channel: "orders".into(),
+        cursor: "reader".to_owned(),
+        partition: None,
+        to: From::End,
+    };
+    let delete = Delete {
+        id: Some(1),
+        channel: "orders".into(),
+        cursor: "reader".to_owned(),
+        partition: None,
     };
     let audit = Audit {
         id: Some(1),
@@ -175,6 +192,8 @@ fn every_request() -> Vec<Bytes> {
         Request::Unsubscribe(Unsubscribe { id: 1 }),
         Request::Ack(ack),
         Request::Credit(Credit { id: 1, bytes: 1 }),
+        Request::Seek(seek),
+        Request::Delete(delete),
         Request::Inspect(Inspect::default()),
         Request::Audit(audit),
         Request::Bye(Bye {}),

@@ -142,6 +142,7 @@ impl Consumer {
             from,
             offsets,
             credit: wish.credit,
+            cursor: None,
         });
         desk.acts.push(Act::Send(encode_request(&header, &[])));
         let question = Question::Subscribe(self.number);
@@ -250,6 +251,7 @@ impl Consumer {
                     channel: Some(partition.channel),
                     partition: partition.number,
                     offset,
+                    ..Ack::default()
                 }),
             };
             desk.oracles
@@ -341,7 +343,7 @@ impl Client for Consumer {
 }
 
 /// Takes a `deliver` apart; its runs, its count and its records must agree.
-fn read(partition: &Partition, deliver: &Deliver, bytes: &Bytes) -> Verdict<Delivery> {
+pub(super) fn read(partition: &Partition, deliver: &Deliver, bytes: &Bytes) -> Verdict<Delivery> {
     let stamps: Vec<(Offset, Wall)> = deliver
         .runs
         .iter()

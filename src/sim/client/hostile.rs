@@ -8,7 +8,7 @@ use crate::sim::dice::Dice;
 use crate::sim::heap::ClientNo;
 use crate::sim::oracle::{Oracles, Verdict};
 use crate::types::{Offset, Record, Span};
-use crate::wire::client::{Ack, Credit, From, Publish, Reply, Request, Subscribe};
+use crate::wire::client::{Ack, Credit, Delete, From, Publish, Reply, Request, Seek, Subscribe};
 use crate::wire::encode_request;
 use crate::wire::records::encode_record;
 
@@ -78,7 +78,7 @@ fn good(scene: &Scene, dice: &mut Dice) -> Bytes {
     let channel = stage.map(|stage| stage.channel.clone());
     let id = dice.number() >> dice.below(64);
     let offset: Offset = dice.number() >> dice.below(64);
-    let header = match dice.below(4) {
+    let header = match dice.below(6) {
         0 => {
             let record = Record {
                 subject: stage.map_or(String::new(), |stage| stage.subjects[0].clone()),
@@ -103,12 +103,31 @@ fn good(scene: &Scene, dice: &mut Dice) -> Bytes {
             from: Some(From::Offset(offset)),
             offsets: [("audit/0".to_owned(), offset)].into(),
             credit: Some(offset),
+            cursor: offset
+                .is_multiple_of(3)
+                .then(|| "strange ".repeat(offset as usize % 4)),
         }),
         2 => Request::Ack(Ack {
             id,
             channel,
             partition: offset as u32,
             offset,
+            first: Some(offset / 2),
+            token: offset.is_multiple_of(2).then_some(offset),
+            request: Some(offset),
+        }),
+        3 => Request::Seek(Seek {
+            id: Some(id),
+            channel: channel.unwrap_or_else(|| "audit".into()),
+            cursor: "nobody's".to_owned(),
+            partition: offset.is_multiple_of(2).then_some(offset as u32),
+            to: From::Offset(offset),
+        }),
+        4 => Request::Delete(Delete {
+            id: Some(id),
+            channel: channel.unwrap_or_else(|| "audit".into()),
+            cursor: "nobody's".to_owned(),
+            partition: None,
         }),
         _ => Request::Credit(Credit { id, bytes: offset }),
     };

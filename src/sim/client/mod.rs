@@ -4,6 +4,7 @@
 mod auditor;
 mod consumer;
 mod crowd;
+mod holder;
 mod hostile;
 mod listener;
 mod producer;
@@ -180,6 +181,11 @@ pub(super) fn cast(scene: &Scene) -> Vec<Box<dyn Client>> {
         }
         cast.push(Box::new(crowd::Crowd::new(CROWD)));
         cast.push(Box::new(auditor::Auditor::default()));
+        // Two for a cursor.
+        let last = scene.streams.len() - 1;
+        for stage in [0, 0, last, last, 1.min(last), 1.min(last)] {
+            cast.push(Box::new(holder::Holder::new(scene, stage)));
+        }
     }
     if !scene.signals.is_empty() {
         for _ in 0..2 {

@@ -76,6 +76,12 @@ impl Commits {
         Ok(news)
     }
 
+    /// How many entries are known to be committed.
+    pub(in crate::sim) fn len(&self, partition: &Partition) -> u64 {
+        let committed = self.partitions.get(partition);
+        committed.map_or(0, |committed| committed.entries.len() as u64)
+    }
+
     /// Whether `offset` is known to be committed.
     pub(in crate::sim) fn reaches(&self, partition: &Partition, offset: Offset) -> bool {
         offset < self.next_offset(partition)

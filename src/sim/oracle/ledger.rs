@@ -1,9 +1,9 @@
 //! The books balance at every look: what a node received is accepted, repeated, refused, pending or
 //! unknown; what matched a signal subscription was delivered or dropped; what a partition accepted
-//! is retained or trimmed.
+//! is retained or trimmed; what a cursor was offered is acked, waits or was missed.
 
 use super::{Verdict, broken};
-use crate::node::{NodeView, TrimmedView};
+use crate::node::{CursorView, NodeView, TrimmedView};
 
 /// Whether the node's account adds up.
 pub(in crate::sim) fn check(view: &NodeView) -> Verdict {
@@ -40,6 +40,24 @@ pub(in crate::sim) fn check(view: &NodeView) -> Verdict {
                 view.node, held.channel, held.partition, held.next_offset, held.first_offset
             );
             return broken("the ledger balances", None, says);
+        }
+        for cursor in &held.cursors {
+            let CursorView {
+                name,
+                offered,
+                acked,
+                waiting,
+                missed,
+                ..
+            } = cursor;
+            if *offered != acked + waiting + missed {
+                let says = format!(
+                    "node {} on the cursor {name} of {}/{}: offered {offered}, acked {acked}, \
+                     waiting {waiting}, missed {missed}",
+                    view.node, held.channel, held.partition
+                );
+                return broken("the ledger balances", None, says);
+            }
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Verdict, broken};
 use crate::sim::machine::MachineId;
-use crate::types::{EntryKind, JournalItem, LogEntry, Offset, Partition, Record};
+use crate::types::{Command, EntryKind, JournalItem, LogEntry, Offset, Partition, Record};
 use crate::wire::RawRecords;
 use crate::wire::entry::{EntryContent, EntryHead, ProducerStamp};
 use crate::wire::founding::Founding;
@@ -259,6 +259,28 @@ impl Logs {
         self.disks.iter().find_map(|(machine, disk)| {
             let log = disk.durable.get(partition)?;
             let fact = log.entries.iter().rev().find(trims)?;
+            let (index, term) = (fact.entry.index, fact.entry.term);
+            self.majority_holds(partition, index, term)
+                .then_some((*machine, index))
+        })
+    }
+
+    /// A machine whose synced log has a command about cursors after entry `known` that a majority
+    /// has synced, and the index of the first.
+    pub(in crate::sim) fn majority_cursors(
+        &self,
+        partition: &Partition,
+        known: u64,
+    ) -> Option<(MachineId, u64)> {
+        let cursors = |fact: &&Rc<Fact>| {
+            let is_new = fact.entry.index > known;
+            let content = is_new.then(|| EntryContent::decode(&fact.entry.data));
+            matches!(content, Some(Ok(EntryContent::Command(head)))
+                if matches!(head.does, Command::Cursors { .. }))
+        };
+        self.disks.iter().find_map(|(machine, disk)| {
+            let log = disk.durable.get(partition)?;
+            let fact = log.entries.iter().find(cursors)?;
             let (index, term) = (fact.entry.index, fact.entry.term);
             self.majority_holds(partition, index, term)
                 .then_some((*machine, index))

@@ -5,6 +5,7 @@
 pub(super) mod audits;
 pub(super) mod commits;
 pub(super) mod consumers;
+pub(super) mod cursors;
 pub(super) mod leaders;
 pub(super) mod ledger;
 pub(super) mod logs;
@@ -54,6 +55,7 @@ pub(super) struct Oracles {
     pub(super) publishes: publishes::Publishes,
     pub(super) retention: retention::Retention,
     pub(super) consumers: consumers::Consumers,
+    pub(super) cursors: cursors::Cursors,
     pub(super) signals: signals::Signals,
     pub(super) silence: silence::Silence,
     /// The time of the event that is looked at.
@@ -113,6 +115,34 @@ impl Oracles {
         self.committed(partition, news)
     }
 
+    /// A reader was told of what became of a cursor: that must be committed.
+    pub(super) fn told_cursor(
+        &mut self,
+        partition: &Partition,
+        is_known: impl Fn(&cursors::Cursors) -> bool,
+    ) -> Verdict {
+        while !is_known(&self.cursors) {
+            let known = self.commits.len(partition);
+            let Some((machine, index)) = self.logs.majority_cursors(partition, known) else {
+                let says = "a reader was told of a cursor what no majority has on disk";
+                return broken(
+                    "what becomes of a cursor is told late",
+                    Some(partition),
+                    says,
+                );
+            };
+            self.claimed(machine, partition, index)?;
+        }
+        Ok(())
+    }
+
+    /// The log of this machine is committed up to `index`.
+    pub(super) fn claimed(&mut self, machine: usize, partition: &Partition, index: u64) -> Verdict {
+        let log = self.logs.durable(machine, partition);
+        let news = self.commits.claim(partition, log, index, &self.logs)?;
+        self.committed(partition, news)
+    }
+
     fn committed(&mut self, partition: &Partition, news: Vec<(Offset, Rc<logs::Fact>)>) -> Verdict {
         let newest = self.logs.newest_term(partition);
         for (_, fact) in &news {
@@ -123,6 +153,7 @@ impl Oracles {
         for (first, fact) in news {
             let forgotten = self.retention.committed(partition, &fact, self.now)?;
             self.publishes.forgotten(partition, forgotten);
+            self.cursors.committed(partition, &fact, &self.commits)?;
             self.publishes.committed(partition, first, &fact)?;
         }
         Ok(())

@@ -19,6 +19,7 @@ use crate::wire::peer::RaftMessage;
 use crate::wire::records::encode_record;
 
 mod audits;
+mod cursors;
 mod retention;
 
 fn partition() -> Partition {

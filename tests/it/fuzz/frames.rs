@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use weft::wire::audit::Audit;
-use weft::wire::client::{Ack, Bye, Credit, From, Publish, Request, Subscribe};
+use weft::wire::client::{Ack, Bye, Credit, Delete, From, Publish, Request, Seek, Subscribe};
 use weft::wire::records::encode_record;
 use weft::wire::{decode_reply, decode_request, encode_reply, encode_request, request_id};
 
@@ -21,7 +21,7 @@ fn fitting(random: &mut ChaCha8Rng) -> Bytes {
     let number = random.r#gen::<u64>() >> random.gen_range(0..64);
     let channel = Some("orders".into());
     let partition = random.gen_range(0..6);
-    let request = match random.gen_range(0..7) {
+    let request = match random.gen_range(0..9) {
         0 | 1 => {
             let producer = random.gen_bool(0.5).then(|| vec![b'p'; 1].into());
             let publish = Publish {
@@ -47,12 +47,16 @@ fn fitting(random: &mut ChaCha8Rng) -> Bytes {
             from: [Some(From::Start), Some(From::End), None][random.gen_range(0..3)].clone(),
             offsets: [(format!("orders/{partition}"), number)].into(),
             credit: random.gen_bool(0.5).then_some(number),
+            cursor: random.gen_bool(0.3).then(|| "reader".to_owned()),
         }),
         3 => Request::Ack(Ack {
             id,
             channel,
             partition,
             offset: number,
+            first: random.gen_bool(0.3).then_some(number / 2),
+            token: random.gen_bool(0.3).then_some(number),
+            request: random.gen_bool(0.5).then_some(id),
         }),
         4 => Request::Credit(Credit { id, bytes: number }),
         5 => Request::Audit(Audit {
@@ -61,6 +65,19 @@ fn fitting(random: &mut ChaCha8Rng) -> Bytes {
             partition,
             from: random.gen_range(0..4),
             to: number,
+        }),
+        6 => Request::Seek(Seek {
+            id: Some(id),
+            channel: "orders".into(),
+            cursor: "reader".to_owned(),
+            partition: random.gen_bool(0.5).then_some(partition),
+            to: From::Offset(number),
+        }),
+        7 => Request::Delete(Delete {
+            id: Some(id),
+            channel: "orders".into(),
+            cursor: "reader".to_owned(),
+            partition: random.gen_bool(0.5).then_some(partition),
         }),
         _ => Request::Bye(Bye {}),
     };

@@ -4,11 +4,13 @@
 use bytes::Bytes;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use weft::channel::Stream;
 use weft::node::Input;
-use weft::types::{Incarnation, ReplicaId, Wall};
+use weft::types::{Incarnation, Limits, ReplicaId, Wall};
 use weft::wire::peer::{
-    Envelope, Fetch, FetchFrom, Fetched, Forward, Found, Holds, Leads, Outcome, PEER_VERSION,
-    PeerMessage, RaftMessage, Refusal, State, WireEntry,
+    CursorAct, CursorAsk, Envelope, Fetch, FetchFrom, Fetched, Forward, Found, HeldCursor, Holds,
+    Leads, Outcome, PEER_VERSION, PeerMessage, RaftMessage, Refusal, SnapshotHead, SnapshotPiece,
+    SnapshotWanted, State, WireEntry,
 };
 use weft::wire::{decode_peer, encode_peer};
 
@@ -86,6 +88,10 @@ fn fitting(random: &mut ChaCha8Rng) -> PeerMessage {
                 FetchFrom::Time(Wall(number)),
             ][random.gen_range(0..4)],
             bytes_max: index(random),
+            cursor: random.gen_bool(0.3).then(|| HeldCursor {
+                name: "reader".to_owned(),
+                token: index(random),
+            }),
         }),
         5 => PeerMessage::Fetched(Fetched {
             request: number,
@@ -94,7 +100,69 @@ fn fitting(random: &mut ChaCha8Rng) -> PeerMessage {
             start: random.gen_bool(0.3).then_some(number),
             refusal: None,
         }),
+        6 => PeerMessage::Snapshot(snapshot(channel, partition, random)),
+        7 => PeerMessage::Wanted(SnapshotWanted {
+            channel,
+            partition,
+            from: replica("b").raft_id(),
+            term: index(random),
+            start: index(random),
+            index: index(random),
+            position: number,
+        }),
+        8 => PeerMessage::Cursor(CursorAsk {
+            request: number,
+            channel,
+            partition,
+            cursor: "reader".to_owned(),
+            does: [
+                CursorAct::Open {
+                    from: FetchFrom::Start,
+                    holder: number,
+                },
+                CursorAct::Ack {
+                    token: index(random),
+                    ranges: vec![(index(random), number)],
+                },
+                CursorAct::Seek {
+                    to: FetchFrom::Offset(number),
+                },
+                CursorAct::Delete,
+            ][random.gen_range(0..4)]
+            .clone(),
+        }),
         _ => PeerMessage::Raft(raft(channel, partition, random)),
+    }
+}
+
+/// A snapshot that is whole and says of itself what is true, or nearly so.
+fn snapshot(
+    channel: weft::types::ChannelName,
+    partition: u32,
+    random: &mut ChaCha8Rng,
+) -> SnapshotPiece {
+    let state = Stream::new(&Limits::default()).encode();
+    let off = u64::from(random.gen_bool(0.1));
+    SnapshotPiece {
+        head: SnapshotHead {
+            channel,
+            partition,
+            from: replica(["b", "c"][random.gen_range(0..2)]).raft_id(),
+            to: replica("a").raft_id(),
+            term: index(random),
+            start: index(random),
+            start_term: index(random),
+            start_offset: off,
+            start_time: Wall(index(random)),
+            index: index(random),
+            index_term: index(random),
+            next_offset: off,
+            time: Wall(index(random)),
+            bytes: state.len() as u64 + off,
+            crc: crc32fast::hash(&state),
+        },
+        position: random.gen_range(0..2) * off,
+        piece: state,
     }
 }
 

@@ -71,7 +71,7 @@ fn read(fabric: &mut Fabric, node: &str, from: u64, to: u64) -> EntriesRead {
         .expect("entries were asked for")
 }
 
-/// [C45] Promise 1: every replica finds the same, which is what was published.
+/// [C53] Promise 1: every replica finds the same, which is what was published.
 #[test]
 fn promise_1_replicas_are_read_from_their_disks_and_agree() {
     let mut fabric = Fabric::ready();
@@ -92,7 +92,7 @@ fn promise_1_replicas_are_read_from_their_disks_and_agree() {
     assert_eq!(found[0], found[2]);
 }
 
-/// [C46] A part ends where it was asked to, or where what is committed ends.
+/// [C54] A part ends where it was asked to, or where what is committed ends.
 #[test]
 fn an_audit_goes_on_where_the_last_one_ended() {
     let mut fabric = Fabric::ready();
@@ -109,7 +109,7 @@ fn an_audit_goes_on_where_the_last_one_ended() {
     }
 }
 
-/// [C47] Who holds nothing says so; and what is read at once is bounded.
+/// [C55] Who holds nothing says so; and what is read at once is bounded.
 #[test]
 fn promise_5_audits_are_refused_beyond_their_bound() {
     let mut fabric = Fabric::ready();
@@ -148,7 +148,7 @@ fn promise_5_audits_are_refused_beyond_their_bound() {
     }
 }
 
-/// [C45] What the head of an entry says is not believed.
+/// [C53] What the head of an entry says is not believed.
 #[test]
 fn promise_1_a_record_that_is_gone_from_a_disk_is_found() {
     let mut fabric = Fabric::ready();
@@ -181,7 +181,7 @@ fn promise_1_a_record_that_is_gone_from_a_disk_is_found() {
     assert!(wrong.contains("at offset 2"), "{wrong}");
 }
 
-/// [C45] A disk that does not read is told to who asked, and in the log with the partition's name.
+/// [C53] A disk that does not read is told to who asked, and in the log with the partition's name.
 #[test]
 fn a_replica_that_cannot_be_read_is_told() {
     let mut fabric = Fabric::ready();

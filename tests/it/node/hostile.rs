@@ -73,6 +73,7 @@ fn promise_5_readers_beyond_the_bound_come_back_later() {
             partition: 0,
             from: FetchFrom::Offset(0),
             bytes_max: 1,
+            cursor: None,
         })
     };
     let fetches: Vec<PeerMessage> = (0..FETCHES_HELD_MAX as u64).map(fetch).collect();

@@ -65,6 +65,7 @@ fn read(fabric: &mut Fabric, client: &Client, count: usize) -> Vec<(u64, String)
                     channel,
                     partition,
                     offset: *last,
+                    ..Ack::default()
                 };
                 fabric.send(client, &Request::Ack(ack), &[]);
             }
@@ -228,6 +229,7 @@ fn what_cannot_be_read_is_refused_by_name() {
             channel: None,
             partition: 0,
             offset: 0,
+            ..Ack::default()
         }),
         Request::Credit(Credit { id: 1, bytes: 1 }),
     ] {
@@ -312,6 +314,7 @@ fn a_reader_that_acks_one_by_one_is_not_sent_everything_each_time() {
                 channel: None,
                 partition: 0,
                 offset,
+                ..Ack::default()
             };
             fabric.send(&client, &Request::Ack(ack), &[]);
         }

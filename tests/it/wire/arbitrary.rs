@@ -11,7 +11,9 @@ use weft::types::limits::{HEADERS_MAX, KEY_BYTES_MAX};
 use weft::types::{Incarnation, Record, TrimCause, Wall};
 use weft::wire::audit::{Account, Audit, Audited, EntriesRead, TrimRead};
 use weft::wire::client::*;
-use weft::wire::peer::{self, Envelope, FetchFrom, PEER_VERSION, PeerMessage, WireEntry};
+use weft::wire::peer::{
+    self, CursorAct, Envelope, FetchFrom, PEER_VERSION, PeerMessage, WireEntry,
+};
 
 pub(crate) fn text() -> BoxedStrategy<String> {
     let taken = ["", "orders.new", "订单.新.🚀", "#", "\0", "👩‍👩‍👧‍👦"].map(str::to_owned);
@@ -93,9 +95,10 @@ fn subscribe() -> BoxedStrategy<Request> {
         option::of(any::<u32>()),
         option::of(from),
         btree_map(text(), number(), 0..20),
-        option::of(number()),
+        (option::of(number()), option::of(text())),
     )
-        .prop_map(|(id, pattern, channel, partition, from, offsets, credit)| {
+        .prop_map(|(id, pattern, channel, partition, from, offsets, more)| {
+            let (credit, cursor) = more;
             Request::Subscribe(Subscribe {
                 id,
                 pattern,
@@ -104,7 +107,54 @@ fn subscribe() -> BoxedStrategy<Request> {
                 from,
                 offsets,
                 credit,
+                cursor,
             })
+        })
+        .boxed()
+}
+
+fn ack() -> BoxedStrategy<Request> {
+    let more = (
+        option::of(number()),
+        option::of(number()),
+        option::of(number()),
+    );
+    (number(), option::of(text()), any::<u32>(), number(), more)
+        .prop_map(|(id, channel, partition, offset, more)| {
+            let (first, token, request) = more;
+            Request::Ack(Ack {
+                id,
+                channel: channel.map(|name| name.as_str().into()),
+                partition,
+                offset,
+                first,
+                token,
+                request,
+            })
+        })
+        .boxed()
+}
+
+fn moves() -> BoxedStrategy<Request> {
+    let of = (option::of(number()), text(), text());
+    (of, option::of(any::<u32>()), option::of(number()))
+        .prop_map(|((id, channel, cursor), partition, to)| {
+            let channel = channel.as_str().into();
+            match to {
+                Some(offset) => Request::Seek(Seek {
+                    id,
+                    channel,
+                    cursor,
+                    partition,
+                    to: From::Offset(offset),
+                }),
+                None => Request::Delete(Delete {
+                    id,
+                    channel,
+                    cursor,
+                    partition,
+                }),
+            }
         })
         .boxed()
 }
@@ -116,16 +166,8 @@ pub(crate) fn request() -> BoxedStrategy<Request> {
         publish(),
         subscribe(),
         number().prop_map(|id| Request::Unsubscribe(Unsubscribe { id })),
-        (number(), option::of(text()), any::<u32>(), number()).prop_map(
-            |(id, channel, partition, offset)| {
-                Request::Ack(Ack {
-                    id,
-                    channel: channel.map(|name| name.as_str().into()),
-                    partition,
-                    offset,
-                })
-            }
-        ),
+        ack(),
+        moves(),
         (number(), number()).prop_map(|(id, bytes)| Request::Credit(Credit { id, bytes })),
         option::of(number()).prop_map(|id| Request::Inspect(Inspect { id })),
         (
@@ -218,12 +260,12 @@ fn deliver() -> BoxedStrategy<Reply> {
         option::of(any::<u32>()),
         vec(run, 0..20),
         option::of(number()),
-        number(),
+        (number(), option::of(number())),
         option::of(number()),
         number(),
     )
         .prop_map(
-            |(id, channel, partition, runs, next, missed, sequence, count)| {
+            |(id, channel, partition, runs, next, (missed, token), sequence, count)| {
                 Reply::Deliver(Deliver {
                     id,
                     channel,
@@ -232,6 +274,7 @@ fn deliver() -> BoxedStrategy<Reply> {
                     next,
                     missed,
                     sequence,
+                    token,
                     count,
                 })
             },
@@ -246,12 +289,12 @@ fn refuse() -> BoxedStrategy<Reply> {
         text(),
         text(),
         any::<bool>(),
-        option::of(number()),
+        (option::of(number()), option::of(number())),
         option::of(any::<u32>()),
         vec(number(), 0..20),
     )
         .prop_map(
-            |(id, code, name, message, retry, retry_after_ms, partition, records)| {
+            |(id, code, name, message, retry, (retry_after_ms, request), partition, records)| {
                 Reply::Refuse(Refuse {
                     id,
                     code,
@@ -261,6 +304,7 @@ fn refuse() -> BoxedStrategy<Reply> {
                     retry_after_ms,
                     partition,
                     records,
+                    request,
                 })
             },
         )
@@ -318,6 +362,23 @@ fn audited() -> BoxedStrategy<Reply> {
         .boxed()
 }
 
+fn cursor_reply() -> BoxedStrategy<Reply> {
+    let place = (any::<u32>(), number());
+    let place = place.prop_map(|(partition, floor)| CursorPlace { partition, floor });
+    let numbers = (option::of(number()), option::of(number()));
+    (numbers, text(), text(), vec(place, 0..9))
+        .prop_map(|((id, request), channel, cursor, positions)| {
+            Reply::Cursor(CursorReply {
+                id,
+                request,
+                channel,
+                cursor,
+                positions,
+            })
+        })
+        .boxed()
+}
+
 pub(crate) fn reply() -> BoxedStrategy<Reply> {
     prop_oneof![
         welcome(),
@@ -325,6 +386,7 @@ pub(crate) fn reply() -> BoxedStrategy<Reply> {
         deliver(),
         refuse(),
         (number(), text()).prop_map(|(id, reason)| Reply::End(End { id, reason })),
+        cursor_reply(),
         (option::of(number()), vec(any::<u8>(), 0..300))
             .prop_map(|(id, body)| Reply::View(View { id, body })),
         audited(),
@@ -458,14 +520,17 @@ fn fetch() -> BoxedStrategy<PeerMessage> {
         Just(FetchFrom::Start),
         Just(FetchFrom::End),
     ];
-    let fetch = (number(), text(), any::<u32>(), from, number()).prop_map(
-        |(request, channel, partition, from, bytes_max)| {
+    let cursor = option::of((text(), number()));
+    let fetch = (number(), text(), any::<u32>(), from, number(), cursor).prop_map(
+        |(request, channel, partition, from, bytes_max, cursor)| {
+            let cursor = cursor.map(|(name, token)| peer::HeldCursor { name, token });
             PeerMessage::Fetch(peer::Fetch {
                 request,
                 channel: channel.as_str().into(),
                 partition,
                 from,
                 bytes_max,
+                cursor,
             })
         },
     );
@@ -528,6 +593,45 @@ fn snapshot() -> BoxedStrategy<PeerMessage> {
         .boxed()
 }
 
+fn cursor() -> BoxedStrategy<PeerMessage> {
+    let ranges = || vec((number(), number()), 0..9);
+    let does = prop_oneof![
+        number().prop_map(|holder| CursorAct::Open {
+            from: FetchFrom::Start,
+            holder
+        }),
+        (number(), ranges()).prop_map(|(token, ranges)| CursorAct::Ack { token, ranges }),
+        number().prop_map(|offset| CursorAct::Seek {
+            to: FetchFrom::Offset(offset)
+        }),
+        Just(CursorAct::Delete),
+    ];
+    let ask = (number(), text(), any::<u32>(), text(), does).prop_map(
+        |(request, channel, partition, cursor, does)| {
+            PeerMessage::Cursor(peer::CursorAsk {
+                request,
+                channel: channel.as_str().into(),
+                partition,
+                cursor,
+                does,
+            })
+        },
+    );
+    let stands =
+        (number(), number(), ranges(), number()).prop_map(|(token, floor, acked, missed)| {
+            peer::CursorStands {
+                token,
+                floor,
+                acked,
+                missed,
+            }
+        });
+    let result = prop_oneof![stands.prop_map(Ok), refusal().prop_map(Err)];
+    let told = (number(), result)
+        .prop_map(|(request, result)| PeerMessage::Cursored(peer::Cursored { request, result }));
+    prop_oneof![ask, told].boxed()
+}
+
 pub(crate) fn peer_message() -> BoxedStrategy<PeerMessage> {
     let found = (text(), any::<u32>(), blob(300)).prop_map(|(channel, partition, record)| {
         PeerMessage::Found(peer::Found {
@@ -536,5 +640,14 @@ pub(crate) fn peer_message() -> BoxedStrategy<PeerMessage> {
             record,
         })
     });
-    prop_oneof![state(), found, raft(), batch(), fetch(), snapshot()].boxed()
+    prop_oneof![
+        state(),
+        found,
+        raft(),
+        batch(),
+        fetch(),
+        snapshot(),
+        cursor()
+    ]
+    .boxed()
 }

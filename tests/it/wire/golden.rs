@@ -8,8 +8,8 @@ use weft::types::limits::{self, Limits};
 use weft::types::{Incarnation, Pattern, Record, Wall, key_partition};
 use weft::wire::audit::{Account, Audit, Audited, EntriesRead};
 use weft::wire::client::{
-    Ack, ConfirmLevel, Confirmed, Deliver, From, Hello, Publish, Reply, Request, Run, Stamped,
-    Subscribe,
+    Ack, ConfirmLevel, Confirmed, CursorPlace, CursorReply, Delete, Deliver, End, From, Hello,
+    Publish, Reply, Request, Run, Seek, Stamped, Subscribe,
 };
 use weft::wire::peer::{Accepted, Envelope, Found, Outcome, PEER_VERSION, PeerMessage};
 use weft::wire::signal::{self, Signal};
@@ -55,6 +55,33 @@ fn requests() -> BTreeMap<&'static str, Bytes> {
         channel: Some("orders".into()),
         partition: 2,
         offset: 1041,
+        ..Ack::default()
+    };
+    let with_cursor = Subscribe {
+        id: 7,
+        pattern: "orders.#".into(),
+        from: Some(From::Start),
+        cursor: Some("billing".into()),
+        ..Subscribe::default()
+    };
+    let ack_one = Ack {
+        first: Some(1041),
+        token: Some(3),
+        request: Some(12),
+        ..ack.clone()
+    };
+    let seek = Seek {
+        id: Some(8),
+        channel: "orders".into(),
+        cursor: "billing".into(),
+        partition: None,
+        to: From::End,
+    };
+    let delete = Delete {
+        id: Some(9),
+        channel: "orders".into(),
+        cursor: "billing".into(),
+        partition: Some(2),
     };
     let audit = Audit {
         id: Some(3),
@@ -69,6 +96,10 @@ fn requests() -> BTreeMap<&'static str, Bytes> {
         ("subscribe", Request::Subscribe(subscribe), vec![]),
         ("ack", Request::Ack(ack), vec![]),
         ("audit", Request::Audit(audit), vec![]),
+        ("subscribe-cursor", Request::Subscribe(with_cursor), vec![]),
+        ("ack-one", Request::Ack(ack_one), vec![]),
+        ("seek", Request::Seek(seek), vec![]),
+        ("delete", Request::Delete(delete), vec![]),
     ];
     let encode = |(name, header, records): (&'static str, Request, Vec<u8>)| {
         let frame = wire::encode_request(&header, &records);
@@ -129,11 +160,27 @@ fn replies() -> BTreeMap<&'static str, Bytes> {
     };
     let mut refuse = Code::Busy.refuse(Some(1), "later");
     refuse.retry_after_ms = Some(100);
+    let cursor = CursorReply {
+        id: Some(7),
+        request: Some(12),
+        channel: "orders".into(),
+        cursor: "billing".into(),
+        positions: vec![CursorPlace {
+            partition: 2,
+            floor: 1042,
+        }],
+    };
+    let end = End {
+        id: 7,
+        reason: "taken_over".into(),
+    };
     let shown = [
         ("confirm", Reply::Confirm(confirm), vec![]),
         ("deliver", Reply::Deliver(deliver), record("orders.new")),
         ("refuse", Reply::Refuse(refuse), vec![]),
         ("audited", Reply::Audited(audited), vec![]),
+        ("cursor", Reply::Cursor(cursor), vec![]),
+        ("taken-over", Reply::End(end), vec![]),
     ];
     let encode = |(name, header, records): (&'static str, Reply, Vec<u8>)| {
         let frame = wire::encode_reply(&header, &records);
@@ -266,6 +313,27 @@ fn the_table_of_patterns_is_how_they_match() {
     }
 }
 
+fn cursor_limits() -> [(&'static str, &'static [u64]); 5] {
+    const NAME: &[u64] = &[limits::CURSOR_BYTES_MAX as u64];
+    const CURSORS: &[u64] = &[limits::CURSORS_MAX as u64];
+    const RANGES: &[u64] = &[limits::CURSOR_RANGES_MAX as u64];
+    const UNACKED: &[u64] = &[limits::UNACKED_MAX as u64];
+    const WAITING: &[u64] = &[limits::ACKS_WAITING_MAX as u64];
+    [
+        ("bytes of a cursor's name", NAME),
+        ("cursors of a partition", CURSORS),
+        (
+            "ranges acked above a cursor's oldest record that is not",
+            RANGES,
+        ),
+        (
+            "records of a partition delivered to a cursor's holder and not acked",
+            UNACKED,
+        ),
+        ("acks of a partition that wait to be answered", WAITING),
+    ]
+}
+
 #[test]
 fn the_table_of_limits_is_that_of_the_code() {
     let defaults = Limits::default();
@@ -306,6 +374,7 @@ fn the_table_of_limits_is_that_of_the_code() {
             &[limits::DELIVER_BYTES_MAX],
         ),
     ];
+    let held: Vec<_> = held.iter().copied().chain(cursor_limits()).collect();
     let shown = table("what");
     let names: Vec<&str> = shown.iter().map(|row| &*row[0]).collect();
     assert_eq!(

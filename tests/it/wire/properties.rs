@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use weft::topology::SecretKey;
 use weft::types::{
-    ChannelName, Command, Incarnation, Partition, Record, RecordId, ReplicaId, TrimCause, Wall,
+    ChannelName, Command, CursorChange, CursorDoes, CursorStart, Incarnation, Partition, Record,
+    RecordId, ReplicaId, TrimCause, Wall,
 };
 use weft::wire::entry::{BatchHead, CommandHead, EntryContent, EntryHead, ProducerStamp};
 use weft::wire::founding::Founding;
@@ -234,6 +235,16 @@ proptest! {
         let commands = [
             Command::Trim { first, cause: TrimCause::Size },
             Command::ForgetProducers { heard: first },
+            Command::Cursors {
+                changes: [
+                    CursorDoes::Open { from: CursorStart::Offset(first), holder: first },
+                    CursorDoes::Ack { token: first, ranges: vec![(first, first), (1, 2)] },
+                    CursorDoes::Seek { to: CursorStart::End },
+                    CursorDoes::Delete,
+                ]
+                .map(|does| CursorChange { name: "账单".to_owned(), does })
+                .into(),
+            },
         ];
         for does in commands {
             let command = CommandHead { time: Wall(first), does };
@@ -313,7 +324,7 @@ fn every_name_is_listed_and_every_listed_name_is_one() {
     }
     assert_eq!(
         (REQUESTS.len(), REPLIES.len(), PEER_MESSAGES.len()),
-        (9, 8, 7)
+        (11, 9, 11)
     );
 }
 
