@@ -271,6 +271,7 @@ impl Total {
             ("elections", report.elections),
             ("trims", report.trims),
             ("segments recycled", report.recycled),
+            ("segments written anew", report.compactions),
             ("producers forgotten", report.forgotten),
             ("records delivered", report.delivered),
             ("signals", report.signals),

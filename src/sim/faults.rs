@@ -127,6 +127,12 @@ impl Faults {
         enabled && !self.over && dice.chance(900)
     }
 
+    /// Whether the power goes while a machine writes segments anew.
+    pub(super) fn cut_compaction(&self, dice: &mut Dice) -> bool {
+        let enabled = self.enabled.contains(&Kind::PowerCutInRecycling);
+        enabled && !self.over && dice.chance(300)
+    }
+
     /// Whether the next frame between nodes is cut short.
     pub(super) fn cuts_short(&self, dice: &mut Dice) -> bool {
         let short = |lasting: &Lasting| matches!(lasting, Lasting::CutShort);

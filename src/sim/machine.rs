@@ -213,6 +213,21 @@ impl Running {
         self.reader.recycle().map_err(|error| error.to_string())
     }
 
+    /// Writes segments anew; how many bytes that gave back, if it was worth it.
+    pub(super) fn compact(&mut self) -> Result<Option<u64>, String> {
+        self.reader.compact().map_err(|error| error.to_string())
+    }
+
+    /// Gives back all space that can be; how often segments were written anew for it.
+    pub(super) fn give_back_all(&mut self) -> Result<u64, String> {
+        self.recycle()?;
+        let mut compactions = 0;
+        while self.compact()?.is_some() {
+            compactions += 1;
+        }
+        Ok(compactions)
+    }
+
     /// Reads entries back.
     pub(super) fn load(&self, request: &LoadRequest) -> Result<Vec<LogEntry>, String> {
         self.reader.load(request).map_err(|error| error.to_string())

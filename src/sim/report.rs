@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 36] = [
+pub(super) const FAULTS: [&str; 37] = [
     "bad weather",
     "calendar set back",
     "calendar set forward",
@@ -31,6 +31,7 @@ pub(super) const FAULTS: [&str; 36] = [
     "power cut within a start",
     "power cut within a step",
     "power cut within a write",
+    "power cut within compaction",
     "power cut within recycling",
     "process frozen",
     "process killed",
@@ -68,6 +69,8 @@ pub struct Report {
     pub trims: u64,
     /// Segments of journals that went.
     pub recycled: u64,
+    /// Times that segments of journals were written anew.
+    pub compactions: u64,
     /// Producers forgotten by a partition.
     pub forgotten: u64,
     /// Records delivered from stored channels.

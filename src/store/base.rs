@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Incarnation, JournalItem, Partition};
+use crate::types::{Incarnation, JournalItem, Partition, Sabotage};
 
 use super::layout::{BlockKind, BlockWriter, Fields, PAGE, life, put_item, read_item};
 use super::segment::Window;
@@ -64,7 +64,8 @@ impl Newest {
 
     /// What comes after the entries that the base knows of.
     pub(super) fn then(&self) -> Option<&JournalItem> {
-        self.hard_state.as_ref()
+        let hard_state = self.hard_state.as_ref();
+        hard_state.filter(|_| !Sabotage::VotelessBase.is_on())
     }
 }
 

@@ -1,12 +1,12 @@
 //! Where the entries of each log are. Memory holds one fence per partition and sealed segment,
 //! and every position of the newest segment. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{JournalItem, LoadFrom, LogEntry, Offset, Partition, Wall};
 
-use super::base::{Newest, NewestOf};
-use super::layout::{BlockWriter, Fields};
+use super::base::{Base, Newest, NewestOf};
+use super::layout::{BlockWriter, ENTRY_HEADER, Fields, ITEM_HEADER};
 
 /// Bytes of a footer before its first run.
 const FOOTER_HEADER: u64 = 4;
@@ -41,15 +41,18 @@ pub(super) struct Fence {
     pub(super) segment_end: u64,
     pub(super) first_index: u64,
     pub(super) end_index: u64,
-    first_offset: Offset,
-    first_time: Wall,
+    /// What its entries take in the segment, in bytes; a share of it once some were withdrawn.
+    pub(super) bytes: u64,
+    pub(super) first_offset: Offset,
+    pub(super) first_time: Wall,
 }
 
 /// All entries of one log that were not withdrawn.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    fences: Vec<Fence>,
-    tail: Run,
+    /// In the order of their segments, and without a hole between them.
+    pub(super) fences: Vec<Fence>,
+    pub(super) tail: Run,
     /// How often entries were withdrawn; tells a reader that its plan is void.
     pub(super) withdrawals: u64,
 }
@@ -57,17 +60,22 @@ pub(super) struct Log {
 /// All logs.
 #[derive(Debug)]
 pub(super) struct Index {
-    logs: BTreeMap<Partition, Log>,
+    pub(super) logs: BTreeMap<Partition, Log>,
     /// The newest segment.
     pub(super) tail_number: u64,
     /// At least as many bytes as the footer of the newest segment needs.
     pub(super) footer_bytes: u64,
-    /// Where the commits of each sealed segment end.
-    sealed: BTreeMap<u64, u64>,
+    /// Where the blocks of each sealed segment end.
+    pub(super) sealed: BTreeMap<u64, u64>,
+    /// Sealed segments that were found damaged as they were to be written anew.
+    pub(super) unreadable: BTreeSet<u64>,
     /// The newest of each partition that is synced, apart from its entries.
     pub(super) newest: NewestOf,
     /// The sequence of the newest commit that is synced.
     pub(super) synced: u64,
+    /// Rises when segments go or are replaced; odd while one is being replaced. Tells a reader that
+    /// a file may not be the one that it thought.
+    pub(super) changes: u64,
 }
 
 /// The entries of a segment by log: what its footer says.
@@ -95,6 +103,12 @@ impl Run {
             self.first_index = index;
         }
         self.slots.push(slot);
+    }
+
+    /// What its entries take in a segment.
+    fn bytes(&self, partition: &Partition) -> u64 {
+        let data = self.slots.iter().map(|slot| u64::from(slot.data_bytes));
+        data.sum::<u64>() + entry_head_bytes(partition) * self.slots.len() as u64
     }
 
     fn withdraw(&mut self, index: u64) {
@@ -129,7 +143,7 @@ pub(super) fn start_in(slots: &[Slot], first_index: u64, from: LoadFrom) -> usiz
 
 impl Log {
     /// The index after the last entry; `None` if the log holds none.
-    fn end_index(&self) -> Option<u64> {
+    pub(super) fn end_index(&self) -> Option<u64> {
         match (self.tail.slots.is_empty(), self.fences.last()) {
             (false, _) => Some(self.tail.end_index()),
             (true, fence) => fence.map(|fence| fence.end_index),
@@ -146,8 +160,11 @@ impl Log {
             {
                 self.fences.pop();
             }
-            if let Some(fence) = self.fences.last_mut() {
-                fence.end_index = fence.end_index.min(index);
+            if let Some(fence) = self.fences.last_mut()
+                && fence.end_index > index
+            {
+                fence.bytes = fence.bytes_from(fence.first_index) - fence.bytes_from(index);
+                fence.end_index = index;
             }
         }
         self.tail.push(index, slot);
@@ -194,6 +211,16 @@ impl Log {
     }
 }
 
+impl Fence {
+    /// What its entries from this one on take: as good as can be told without looking at them.
+    pub(super) fn bytes_from(&self, index: u64) -> u64 {
+        let entries = u128::from(self.end_index - self.first_index).max(1);
+        let left = self.end_index.saturating_sub(index.max(self.first_index));
+        // At most `bytes`.
+        (u128::from(self.bytes) * u128::from(left) / entries) as u64
+    }
+}
+
 impl Place<'_> {
     fn end_index(&self) -> u64 {
         match self {
@@ -211,8 +238,10 @@ impl Index {
             tail_number: first_segment,
             footer_bytes: FOOTER_HEADER,
             sealed: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             newest: NewestOf::new(),
             synced: 0,
+            changes: 0,
         }
     }
 
@@ -238,8 +267,7 @@ impl Index {
     /// The first segment that must stay: all before it hold only entries that may go.
     pub(super) fn first_needed(&self) -> u64 {
         let needed = self.logs.iter().filter_map(|(partition, log)| {
-            let newest = self.newest.get(partition);
-            let keep_from = newest.map_or(0, Newest::keep_from);
+            let keep_from = self.keep_from(partition);
             let mut fences = log.fences.iter();
             fences.find(|fence| fence.end_index > keep_from)
         });
@@ -247,13 +275,30 @@ impl Index {
         first.unwrap_or(self.tail_number)
     }
 
-    /// Forgets the segments before this one.
-    pub(super) fn forget_before(&mut self, segment: u64) {
-        self.sealed = self.sealed.split_off(&segment);
+    /// The base of a journal that begins with this segment.
+    pub(super) fn base(&self, first_segment: u64) -> Base {
+        Base {
+            first_segment,
+            as_of: self.synced,
+            newest: self.newest.clone(),
+        }
+    }
+
+    /// The first entry of `partition` that must stay, as its newest checkpoint says; 0 if all must.
+    pub(super) fn keep_from(&self, partition: &Partition) -> u64 {
+        self.newest.get(partition).map_or(0, Newest::keep_from)
+    }
+
+    /// Forgets the segments before this one; which they were.
+    pub(super) fn forget_before(&mut self, segment: u64) -> Vec<u64> {
+        self.changes += 2;
+        let stay = self.sealed.split_off(&segment);
+        let gone = std::mem::replace(&mut self.sealed, stay);
         for log in self.logs.values_mut() {
             let gone = log.fences.partition_point(|fence| fence.segment < segment);
             log.fences.drain(..gone);
         }
+        gone.into_keys().collect()
     }
 
     /// The log of `partition`, if it has entries.
@@ -264,6 +309,11 @@ impl Index {
     /// The index that an entry of `partition` must not pass; `None` if any will do.
     pub(super) fn end_index(&self, partition: &Partition) -> Option<u64> {
         self.logs.get(partition)?.end_index()
+    }
+
+    /// Forgets all entries of `partition`, which may go: its log begins anew.
+    pub(super) fn begin_anew(&mut self, partition: &Partition) {
+        self.logs.remove(partition);
     }
 
     /// Appends an entry that stands in the newest segment.
@@ -282,47 +332,53 @@ impl Index {
         }
     }
 
-    /// Seals the newest segment, whose commits end at `end`, and goes on to the next.
-    pub(super) fn seal(&mut self, end: u64) {
-        for log in self.logs.values_mut() {
+    /// Seals the newest segment, whose commits end at `end`, and goes on to the next, `next`.
+    pub(super) fn seal(&mut self, end: u64, next: u64) {
+        for (partition, log) in &mut self.logs {
             if let Some(first) = log.tail.slots.first() {
                 log.fences.push(Fence {
                     segment: self.tail_number,
                     segment_end: end,
                     first_index: log.tail.first_index,
                     end_index: log.tail.end_index(),
+                    bytes: log.tail.bytes(partition),
                     first_offset: first.first_offset,
                     first_time: first.time,
                 });
                 log.tail = Run::default();
             }
         }
-        self.tail_number += 1;
+        self.sealed.insert(self.tail_number, end);
+        self.tail_number = next;
         self.footer_bytes = FOOTER_HEADER;
-        self.sealed.insert(self.tail_number - 1, end);
     }
 
     /// Writes the footer of the newest segment.
     pub(super) fn put_footer(&self, block: &mut BlockWriter) {
-        let runs = || {
-            self.logs
-                .iter()
-                .filter(|(_, log)| !log.tail.slots.is_empty())
-        };
-        block.put(&(runs().count() as u32).to_le_bytes());
-        for (partition, log) in runs() {
-            let name = partition.channel.as_str();
-            block.put(&[name.len() as u8]);
-            block.put(name.as_bytes());
-            block.put(&partition.number.to_le_bytes());
-            block.put(&log.tail.first_index.to_le_bytes());
-            block.put(&(log.tail.slots.len() as u32).to_le_bytes());
-            for slot in &log.tail.slots {
-                block.put(&slot.first_offset.to_le_bytes());
-                block.put(&slot.time.0.to_le_bytes());
-                block.put(&slot.position.to_le_bytes());
-                block.put(&slot.data_bytes.to_le_bytes());
-            }
+        let logs = self.logs.iter();
+        let runs = logs.filter(|(_, log)| !log.tail.slots.is_empty());
+        put_footer(block, runs.map(|(partition, log)| (partition, &log.tail)));
+    }
+}
+
+/// Writes the footer of a segment that holds these runs, none of them empty.
+pub(super) fn put_footer<'a>(
+    block: &mut BlockWriter,
+    runs: impl Iterator<Item = (&'a Partition, &'a Run)> + Clone,
+) {
+    block.put(&(runs.clone().count() as u32).to_le_bytes());
+    for (partition, run) in runs {
+        let name = partition.channel.as_str();
+        block.put(&[name.len() as u8]);
+        block.put(name.as_bytes());
+        block.put(&partition.number.to_le_bytes());
+        block.put(&run.first_index.to_le_bytes());
+        block.put(&(run.slots.len() as u32).to_le_bytes());
+        for slot in &run.slots {
+            block.put(&slot.first_offset.to_le_bytes());
+            block.put(&slot.time.0.to_le_bytes());
+            block.put(&slot.position.to_le_bytes());
+            block.put(&slot.data_bytes.to_le_bytes());
         }
     }
 }
@@ -351,6 +407,11 @@ pub(super) fn read_footer(payload: &[u8]) -> Result<SegmentIndex, &'static str> 
         index.insert(partition, run);
     }
     Ok(index)
+}
+
+/// What the item of an entry takes before its data.
+pub(super) fn entry_head_bytes(partition: &Partition) -> u64 {
+    (ITEM_HEADER + partition.channel.as_str().len() + ENTRY_HEADER) as u64
 }
 
 /// What an entry adds to the footer, at most.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::types::{Incarnation, JournalItem, Limits, Partition};
 
-use super::base::Base;
 use super::folder::open_folder;
 use super::index::{Index, SegmentIndex, Slot, footer_share, slot};
 use super::layout::{
@@ -61,15 +60,15 @@ struct Pending {
 pub(super) struct Shared<D: Disk> {
     pub(super) disk: D,
     pub(super) incarnation: Incarnation,
-    identity: u32,
-    segment_bytes: u64,
+    pub(super) identity: u32,
+    pub(super) segment_bytes: u64,
     /// Where synced entries are.
     pub(super) index: Mutex<Index>,
     /// Footers lately read, newest last.
     pub(super) footers: Mutex<VecDeque<(u64, Arc<SegmentIndex>)>>,
     spare: Mutex<Spare>,
-    /// Held while segments go.
-    recycling: Mutex<()>,
+    /// Held while segments go or are written anew.
+    pub(super) recycling: Mutex<()>,
     _lock: D::Lock,
 }
 
@@ -119,7 +118,7 @@ impl<D: Disk> Journal<D> {
             &disk,
             folder.incarnation,
             folder.identity,
-            folder.segments,
+            &folder.segments,
             folder.base,
             visit,
         )?;
@@ -233,7 +232,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Whether segments may have become free since this was last asked: a good time for
-    /// [`Reader::recycle`].
+    /// [`Reader::recycle`] and [`Reader::compact`].
     pub fn wants_recycling(&mut self) -> bool {
         std::mem::take(&mut self.may_recycle)
     }
@@ -345,10 +344,11 @@ impl<D: Disk> Journal<D> {
             life: life(shared.incarnation, number),
             first_sequence: self.sequence,
             previous_crc: self.previous_crc,
+            rewritten: None,
         };
         let prefilled = shared.take_spare().then_some(SPARE);
         let next = make_segment(&shared.disk, &header, prefilled)?;
-        index.seal(self.tail.position);
+        index.seal(self.tail.position, number);
         drop(index);
         self.tail = next;
         Ok(())
@@ -398,26 +398,21 @@ impl<D: Disk> Shared<D> {
         let (gone, base) = {
             let index = locked(&self.index);
             let gone = index.first_segment()..index.first_needed();
-            let base = Base {
-                first_segment: gone.end,
-                as_of: index.synced,
-                newest: index.newest.clone(),
-            };
-            (gone, base)
+            (gone.clone(), index.base(gone.end))
         };
         if gone.is_empty() {
             return Ok(0);
         }
         base.write(&self.disk, self.incarnation)?;
-        locked(&self.index).forget_before(gone.end);
+        let numbers = locked(&self.index).forget_before(gone.end);
         locked(&self.footers).retain(|(segment, _)| *segment >= gone.end);
-        for number in gone.clone() {
-            let name = segment_name(number);
+        for number in &numbers {
+            let name = segment_name(*number);
             self.disk.delete(&name).map_err(|error| {
                 StoreError::disk("cannot delete", self.disk.path(&name), &error)
             })?;
         }
-        Ok(gone.end - gone.start)
+        Ok(numbers.len() as u64)
     }
 
     fn take_spare(&self) -> bool {

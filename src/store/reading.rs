@@ -1,6 +1,8 @@
 //! What opening a journal has read so far, and what it hands on of it.
 
-use crate::types::JournalItem;
+use std::collections::BTreeMap;
+
+use crate::types::{JournalItem, Partition};
 
 use super::StoreError;
 use super::base::{BASE, Base, Newest};
@@ -14,6 +16,9 @@ pub(super) struct Reading<'a> {
     pub(super) chain: Chain,
     /// What was read from the base, until its commits are past.
     base: Option<Base>,
+    /// Logs with an entry that follows none that is there, and where the first stands. Until the
+    /// commits that the base knows of are past, each must be withdrawn.
+    holes: BTreeMap<Partition, StoreError>,
     visit: Visit<'a>,
 }
 
@@ -44,6 +49,7 @@ impl<'a> Reading<'a> {
                 last: None,
             },
             base,
+            holes: BTreeMap::new(),
             visit,
         }
     }
@@ -68,6 +74,9 @@ impl<'a> Reading<'a> {
         let Some(base) = self.base.take_if(|base| base.as_of < sequence) else {
             return Ok(());
         };
+        if let Some((_, hole)) = self.holes.pop_first() {
+            return Err(hole);
+        }
         let items = base.newest.values().filter_map(Newest::then);
         for item in items {
             reject(BASE, 0, (self.visit)(item.clone()))?;
@@ -75,10 +84,45 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// Whether the base knows of this commit.
+    pub(super) fn knows(&self, sequence: u64) -> bool {
+        self.base
+            .as_ref()
+            .is_some_and(|base| sequence <= base.as_of)
+    }
+
     /// Nothing more can be read: the newest commit that is known to have been synced, if it is
     /// among what cannot.
     pub(super) fn lacks(&self) -> Option<u64> {
         self.base.as_ref().map(|base| base.as_of)
+    }
+
+    /// Whether the entry `index` of `partition` is one of its log: it follows the entry before it,
+    /// withdraws it, or is the first that is left. One that is not followed an entry that is gone,
+    /// since both are withdrawn later; if they are not, it is damage.
+    pub(super) fn continues(
+        &mut self,
+        partition: &Partition,
+        index: u64,
+        damaged: impl FnOnce(String) -> StoreError,
+    ) -> Result<bool, StoreError> {
+        let Some(end) = self.index.end_index(partition) else {
+            return Ok(true);
+        };
+        if index != end && index <= self.index.keep_from(partition) {
+            self.index.begin_anew(partition);
+        } else if index > end {
+            let reason =
+                format!("entry {index} of {partition} does not follow: the log ends before {end}");
+            if self.base.is_none() {
+                return Err(damaged(reason));
+            }
+            let hole = self.holes.entry(partition.clone());
+            hole.or_insert_with(|| damaged(reason));
+            return Ok(false);
+        }
+        self.holes.remove(partition);
+        Ok(true)
     }
 
     /// Hands on an item of a commit. What the base knows better is passed over.
@@ -97,9 +141,9 @@ impl<'a> Reading<'a> {
         reject(path, position, (self.visit)(item))
     }
 
-    /// The segment ends here; the next begins.
-    pub(super) fn seal(&mut self) {
-        self.index.seal(self.chain.position);
+    /// The segment ends here; the next begins, whose number this is.
+    pub(super) fn seal(&mut self, next: u64) {
+        self.index.seal(self.chain.position, next);
         self.chain.position = PAGE;
         self.chain.last = None;
     }

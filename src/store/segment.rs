@@ -143,3 +143,55 @@ impl<'a, F: DiskFile> Window<'a, F> {
         Ok(Ok((header, without_marks(bytes, start))))
     }
 }
+
+/// Goes through the blocks of a segment that was written anew.
+pub(super) struct KeptBlocks {
+    life: u64,
+    /// Of the block to come.
+    sequence: u64,
+    previous_crc: u32,
+    pub(super) position: u64,
+}
+
+impl KeptBlocks {
+    /// From the first on.
+    pub(super) fn new(header: &SegmentHeader) -> Self {
+        Self {
+            life: header.life,
+            sequence: 1,
+            previous_crc: 0,
+            position: PAGE,
+        }
+    }
+
+    /// The payload of the next; `None` where its footer says that there is none. The inner error
+    /// says what is damaged: all was synced before the segment had its name.
+    pub(super) fn next<F: DiskFile>(
+        &mut self,
+        window: &mut Window<'_, F>,
+    ) -> Result<Result<Option<Vec<u8>>, &'static str>, StoreError> {
+        let file_bytes = window.file_bytes()?;
+        let (position, life) = (self.position, self.life);
+        let mut kind = BlockKind::Kept;
+        let mut block = window.block(position, kind, life, file_bytes)?;
+        if let Err(reason) = block {
+            kind = BlockKind::Footer;
+            block = window.block(position, kind, life, file_bytes)?;
+            block = block.map_err(|_| reason);
+        }
+        let (header, payload) = match block {
+            Ok(block) => block,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if (header.sequence, header.previous_crc) != (self.sequence, self.previous_crc) {
+            return Ok(Err("a block that does not follow the one before it"));
+        }
+        if kind == BlockKind::Footer {
+            return Ok(Ok(None));
+        }
+        self.sequence += 1;
+        self.previous_crc = header.crc;
+        self.position += header.block_bytes();
+        Ok(Ok(Some(payload)))
+    }
+}

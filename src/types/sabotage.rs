@@ -54,11 +54,15 @@ pub enum Sabotage {
     GreedyCheckpoint,
     /// A checkpoint lacks what producers sent before.
     HollowCheckpoint,
+    /// A segment that is written anew lacks an entry that must stay.
+    ForgetfulCompaction,
+    /// Hard states are lost with the segments that they stood in.
+    VotelessBase,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -83,6 +87,8 @@ impl Sabotage {
         Self::SilentTrim,
         Self::GreedyCheckpoint,
         Self::HollowCheckpoint,
+        Self::ForgetfulCompaction,
+        Self::VotelessBase,
     ];
 
     /// Its name on the command line.
@@ -111,6 +117,8 @@ impl Sabotage {
             Self::SilentTrim => "silent-trim",
             Self::GreedyCheckpoint => "greedy-checkpoint",
             Self::HollowCheckpoint => "hollow-checkpoint",
+            Self::ForgetfulCompaction => "forgetful-compaction",
+            Self::VotelessBase => "voteless-base",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The journal at rest: reads, withdrawals, damage, foreign and hostile folders, and the seam
 //! `Disk`, on this machine's disk and on the simulated one.
 
+mod compaction;
 mod damage;
 mod examined;
 mod recycling;
@@ -397,7 +398,7 @@ fn another_format_is_named() {
         buffer
     };
     let mut header = read(FIRST, 64);
-    header[8] = 3;
+    header[8] = 4;
     let crc = crc32fast::hash(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
     disk.open(FIRST)
@@ -409,8 +410,8 @@ fn another_format_is_named() {
         matches!(
             error,
             StoreError::FormatVersion {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),
@@ -418,7 +419,7 @@ fn another_format_is_named() {
     );
     let text = String::from_utf8(read("identity", 4096)).expect("text");
     let (body, _) = text.split_once("check").expect("a check");
-    let body = body.replace("format 2", "format 7");
+    let body = body.replace("format 3", "format 7");
     let text = format!("{body}check {:08x}\n", crc32fast::hash(body.as_bytes()));
     let file = disk.create("identity").expect("a file");
     file.write_at(text.as_bytes(), 0).expect("a write");

@@ -2,6 +2,7 @@
 //! them: one payload per (term, index), log matching, dense offsets, terms and votes that never go
 //! back, commits that are never withdrawn, and a disk that gives back what was synced.
 
+mod kept;
 mod recovered;
 
 use std::collections::BTreeMap;
