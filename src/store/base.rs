@@ -57,6 +57,14 @@ impl Newest {
         }
     }
 
+    /// Whether the checkpoint is made of all entries up to this one.
+    pub(super) fn covers(&self, index: u64) -> bool {
+        match &self.checkpoint {
+            Some(JournalItem::Checkpoint { checkpoint, .. }) => index <= checkpoint.index,
+            _ => false,
+        }
+    }
+
     /// What comes before all entries.
     pub(super) fn first(&self) -> impl Iterator<Item = &JournalItem> {
         self.founding.iter().chain(&self.checkpoint)

@@ -12,12 +12,15 @@ use super::layout::{BlockWriter, ENTRY_HEADER, Fields, ITEM_HEADER};
 const FOOTER_HEADER: u64 = 4;
 /// Bytes of a slot in a footer.
 const SLOT_BYTES: u64 = 24;
-/// Bytes of a footer's run beside its slots and its channel's name.
-const RUN_BYTES: u64 = 17;
+/// Bytes of a span of one term in a footer; at most, each entry has its own.
+const SPAN_BYTES: u64 = 12;
+/// Bytes of a footer's run beside its slots, spans and its channel's name.
+const RUN_BYTES: u64 = 21;
 
 /// One entry of a log in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
+    pub(super) term: u64,
     pub(super) first_offset: Offset,
     pub(super) time: Wall,
     /// Where its item begins in the segment.
@@ -73,6 +76,8 @@ pub(super) struct Index {
     pub(super) newest: NewestOf,
     /// The sequence of the newest commit that is synced.
     pub(super) synced: u64,
+    /// The newest segment as the base was written last; 0 before.
+    pub(super) based: u64,
     /// Rises when segments go or are replaced; odd while one is being replaced. Tells a reader that
     /// a file may not be the one that it thought.
     pub(super) changes: u64,
@@ -241,6 +246,7 @@ impl Index {
             unreadable: BTreeSet::new(),
             newest: NewestOf::new(),
             synced: 0,
+            based: 0,
             changes: 0,
         }
     }
@@ -318,7 +324,7 @@ impl Index {
 
     /// Appends an entry that stands in the newest segment.
     pub(super) fn push(&mut self, partition: &Partition, index: u64, slot: Slot) {
-        self.footer_bytes += SLOT_BYTES;
+        self.footer_bytes += SLOT_BYTES + SPAN_BYTES;
         if let Some(log) = self.logs.get_mut(partition) {
             if log.tail.slots.is_empty() {
                 self.footer_bytes += run_bytes(partition);
@@ -329,6 +335,16 @@ impl Index {
             let mut log = Log::default();
             log.push(index, slot);
             self.logs.insert(partition.clone(), log);
+        }
+    }
+
+    /// Appends a run that stands in the newest segment, which ends with it.
+    pub(super) fn push_run(&mut self, partition: &Partition, run: &Run) {
+        if let Some((first, later)) = run.slots.split_first() {
+            self.push(partition, run.first_index, *first);
+            if let Some(log) = self.logs.get_mut(partition) {
+                log.tail.slots.extend_from_slice(later);
+            }
         }
     }
 
@@ -374,6 +390,12 @@ pub(super) fn put_footer<'a>(
         block.put(&partition.number.to_le_bytes());
         block.put(&run.first_index.to_le_bytes());
         block.put(&(run.slots.len() as u32).to_le_bytes());
+        let spans = || run.slots.chunk_by(|one, next| one.term == next.term);
+        block.put(&(spans().count() as u32).to_le_bytes());
+        for span in spans() {
+            block.put(&span[0].term.to_le_bytes());
+            block.put(&(span.len() as u32).to_le_bytes());
+        }
         for slot in &run.slots {
             block.put(&slot.first_offset.to_le_bytes());
             block.put(&slot.time.0.to_le_bytes());
@@ -396,13 +418,25 @@ pub(super) fn read_footer(payload: &[u8]) -> Result<SegmentIndex, &'static str> 
             first_index,
             slots: Vec::new(),
         };
+        let entries = fields.u32()?;
+        let mut spans = Vec::new();
         for _ in 0..fields.u32()? {
-            run.slots.push(Slot {
-                first_offset: fields.u64()?,
-                time: Wall(fields.u64()?),
-                position: fields.u32()?,
-                data_bytes: fields.u32()?,
-            });
+            spans.push((fields.u64()?, fields.u32()?));
+        }
+        let count = |span: &(u64, u32)| u64::from(span.1);
+        if spans.iter().map(count).sum::<u64>() != u64::from(entries) {
+            return Err("the terms of a run are not those of its entries");
+        }
+        for (term, count) in spans {
+            for _ in 0..count {
+                run.slots.push(Slot {
+                    term,
+                    first_offset: fields.u64()?,
+                    time: Wall(fields.u64()?),
+                    position: fields.u32()?,
+                    data_bytes: fields.u32()?,
+                });
+            }
         }
         index.insert(partition, run);
     }
@@ -416,7 +450,7 @@ pub(super) fn entry_head_bytes(partition: &Partition) -> u64 {
 
 /// What an entry adds to the footer, at most.
 pub(super) fn footer_share(partition: &Partition) -> u64 {
-    SLOT_BYTES + run_bytes(partition)
+    SLOT_BYTES + SPAN_BYTES + run_bytes(partition)
 }
 
 fn run_bytes(partition: &Partition) -> u64 {
@@ -426,6 +460,7 @@ fn run_bytes(partition: &Partition) -> u64 {
 /// The slot of an entry whose item begins at `position` of its segment.
 pub(super) fn slot(entry: &LogEntry, position: u64) -> Slot {
     Slot {
+        term: entry.term,
         first_offset: entry.first_offset,
         time: entry.time,
         position: position as u32,

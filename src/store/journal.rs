@@ -98,9 +98,10 @@ pub fn item_bytes(item: &JournalItem) -> u64 {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Opens the folder, or founds it if it is empty, and hands every item to `visit` in the
-    /// order in which they were written. A torn end is cut; nothing that was synced is. Before it
-    /// returns, all that it visited is durable.
+    /// Opens the folder, or founds it if it is empty, and hands what it holds to `visit`, each log
+    /// in its order: every item, but that of entries which a checkpoint covers it may tell no more
+    /// than that they are there, and then has not looked at them. A torn end is cut; nothing that
+    /// was synced is. Before it returns, all that it visited is durable.
     ///
     /// # Errors
     /// Any [`StoreError`] but `TooLarge`, `Gap`, `LongName` and `Failed`. What `visit` was given
@@ -331,7 +332,12 @@ impl<D: Disk> Journal<D> {
         let mut index = locked(&shared.index);
         let mut footer = BlockWriter::new(Vec::new());
         index.put_footer(&mut footer);
-        let (footer, _) = footer.finish(BlockKind::Footer, self.tail.life, self.sequence, 0);
+        let (footer, _) = footer.finish(
+            BlockKind::Footer,
+            self.tail.life,
+            self.sequence,
+            self.previous_crc,
+        );
         self.tail
             .file
             .write_at(&footer, self.tail.position)
@@ -395,15 +401,20 @@ impl<D: Disk> Shared<D> {
     /// See [`Reader::recycle`].
     pub(super) fn recycle(&self) -> Result<u64, StoreError> {
         let _alone = locked(&self.recycling);
-        let (gone, base) = {
+        let (gone, base, newest) = {
             let index = locked(&self.index);
             let gone = index.first_segment()..index.first_needed();
-            (gone.clone(), index.base(gone.end))
+            // Once a segment: what the base knows of need not be read when the journal is opened.
+            if gone.is_empty() && index.based == index.tail_number {
+                return Ok(0);
+            }
+            (gone.clone(), index.base(gone.end), index.tail_number)
         };
+        base.write(&self.disk, self.incarnation)?;
+        locked(&self.index).based = newest;
         if gone.is_empty() {
             return Ok(0);
         }
-        base.write(&self.disk, self.incarnation)?;
         let numbers = locked(&self.index).forget_before(gone.end);
         locked(&self.footers).retain(|(segment, _)| *segment >= gone.end);
         for number in &numbers {

@@ -214,7 +214,7 @@ impl BlockKind {
         match self {
             Self::Commit => b"wcom",
             Self::Kept => b"wkep",
-            Self::Footer => b"wfoo",
+            Self::Footer => b"wftr",
             Self::Base => b"wbas",
         }
     }
@@ -289,6 +289,15 @@ impl BlockWriter {
         let mut crc = [0; 4];
         crc.copy_from_slice(&header[60..]);
         (self.bytes, u32::from_le_bytes(crc))
+    }
+}
+
+/// Which page of its block this is, as its mark says; 0 for the first.
+pub(super) fn page_in_block(page: &[u8]) -> u64 {
+    let mut fields = Fields(page);
+    match fields.take(PAGE_MARK.len()) {
+        Ok(mark) if mark == PAGE_MARK => fields.u32().map_or(0, u64::from),
+        _ => 0,
     }
 }
 

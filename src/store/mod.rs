@@ -32,5 +32,5 @@ pub use journal::{Journal, Settings, commit_bytes_max, item_bytes};
 pub use layout::FORMAT_VERSION;
 pub use reader::Reader;
 pub use real::{RealDisk, RealFile, RealLock};
-pub use recovery::Visit;
+pub use recovery::{Found, Visit};
 pub use simulated::{SimCounts, SimDisk, SimFile, SimLock};

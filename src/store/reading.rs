@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{JournalItem, Partition};
+use crate::types::{CoveredEntries, JournalItem, Partition};
 
 use super::StoreError;
 use super::base::{BASE, Base, Newest};
-use super::index::Index;
+use super::index::{Index, Run, SegmentIndex};
 use super::layout::{PAGE, SegmentHeader};
-use super::recovery::Visit;
+use super::recovery::{Found, Visit};
 
 /// A journal that is being opened.
 pub(super) struct Reading<'a> {
@@ -62,7 +62,7 @@ impl<'a> Reading<'a> {
         self.index.newest = base.newest.clone();
         let items = base.newest.values().flat_map(Newest::first);
         for item in items {
-            reject(BASE, 0, (self.visit)(item.clone()))?;
+            reject(BASE, 0, (self.visit)(Found::Item(item.clone())))?;
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl<'a> Reading<'a> {
         }
         let items = base.newest.values().filter_map(Newest::then);
         for item in items {
-            reject(BASE, 0, (self.visit)(item.clone()))?;
+            reject(BASE, 0, (self.visit)(Found::Item(item.clone())))?;
         }
         Ok(())
     }
@@ -138,7 +138,43 @@ impl<'a> Reading<'a> {
             }
             self.index.note(&item);
         }
-        reject(path, position, (self.visit)(item))
+        reject(path, position, (self.visit)(Found::Item(item)))
+    }
+
+    /// Whether the base has checkpoints that cover all of these entries.
+    pub(super) fn covers(&self, index: &SegmentIndex) -> bool {
+        let newest = &self.index.newest;
+        index.iter().all(|(partition, run)| {
+            let newest = newest.get(partition);
+            newest.is_some_and(|newest| newest.covers(run.end_index().saturating_sub(1)))
+        })
+    }
+
+    /// Takes entries that a checkpoint covers.
+    pub(super) fn take_run(
+        &mut self,
+        partition: &Partition,
+        run: &Run,
+        path: &str,
+        position: u64,
+    ) -> Result<(), StoreError> {
+        let damaged = |reason| StoreError::damaged(path.to_owned(), position, reason);
+        if run.slots.is_empty() || !self.continues(partition, run.first_index, damaged)? {
+            return Ok(());
+        }
+        self.index.push_run(partition, run);
+        let mut first_index = run.first_index;
+        for span in run.slots.chunk_by(|one, next| one.term == next.term) {
+            let covered = CoveredEntries {
+                partition: partition.clone(),
+                first_index,
+                end_index: first_index + span.len() as u64,
+                term: span[0].term,
+            };
+            first_index = covered.end_index;
+            reject(path, position, (self.visit)(Found::Covered(covered)))?;
+        }
+        Ok(())
     }
 
     /// The segment ends here; the next begins, whose number this is.

@@ -1,7 +1,7 @@
 //! What happens to a journal when it is opened: read everything, tell a torn end from damage in
 //! the middle, cut the one, refuse the other.
 
-use crate::types::{Incarnation, JournalItem, Sabotage};
+use crate::types::{CoveredEntries, Incarnation, JournalItem, Sabotage};
 
 use super::base::Base;
 use super::index::{Index, slot};
@@ -13,8 +13,18 @@ use super::reading::{Chain, Reading};
 use super::segment::{KeptBlocks, Tail, Window, segment_name};
 use super::{Disk, DiskFile, FORMAT_VERSION, StoreError};
 
-/// Takes one item of the journal; an error ends the opening with [`StoreError::Rejected`].
-pub type Visit<'a> = &'a mut dyn FnMut(JournalItem) -> Result<(), String>;
+/// What opening a journal finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// An item.
+    Item(JournalItem),
+    /// Entries that need not be read: a checkpoint that was handed on before covers them.
+    Covered(CoveredEntries),
+}
+
+/// Takes what is found, one after the other; an error ends the opening with
+/// [`StoreError::Rejected`].
+pub type Visit<'a> = &'a mut dyn FnMut(Found) -> Result<(), String>;
 
 /// The journal as it was found.
 pub(super) struct Recovered<F> {
@@ -49,6 +59,7 @@ pub(super) fn recover<D: Disk>(
         let mut window = Window::new(&file, &path);
         let next = open(*number)?;
         match header.rewritten {
+            _ if follow_footer(&file, &path, &header, &next.1, &mut reading)? => {}
             Some(stands_for) => follow_kept(&mut window, &header, &stands_for, &mut reading)?,
             None => {
                 let until = Some(next.1.first_sequence);
@@ -202,6 +213,44 @@ fn follow<F: DiskFile>(
         reading.pass_base()?;
     }
     Ok("more commits than there should be")
+}
+
+/// Takes a sealed segment as its footer says, without reading more of it; says whether it did. Not
+/// if the footer is not sound or not of its end, or if there is more to know than that: items that
+/// the base does not know of, or entries that no checkpoint of the base covers.
+fn follow_footer<F: DiskFile>(
+    file: &F,
+    path: &str,
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+    reading: &mut Reading<'_>,
+) -> Result<bool, StoreError> {
+    if !reading.knows(next.first_sequence.saturating_sub(1)) {
+        return Ok(false);
+    }
+    let mut window = Window::exact(file, path);
+    let Some((position, footer, index)) = window.last_footer(header.life)? else {
+        return Ok(false);
+    };
+    let ends = (next.first_sequence, next.previous_crc);
+    let is_its_end = match header.rewritten {
+        Some(stands_for) => (stands_for.next_sequence, stands_for.last_crc) == ends,
+        None => (footer.sequence, footer.previous_crc) == ends,
+    };
+    if !is_its_end || !reading.covers(&index) {
+        return Ok(false);
+    }
+    for (partition, run) in &index {
+        reading.take_run(partition, run, path, position)?;
+    }
+    reading.chain = Chain {
+        sequence: next.first_sequence,
+        previous_crc: next.previous_crc,
+        position,
+        last: None,
+    };
+    reading.pass_base()?;
+    Ok(true)
 }
 
 /// Reads a segment that was written anew: blocks that count from 1, and after the last its footer,

@@ -35,12 +35,12 @@ impl<D: Disk> Reader<D> {
     pub fn compact(&self) -> Result<Option<u64>, StoreError> {
         let shared = self.shared();
         let _alone = locked(&shared.recycling);
-        let (plan, base) = {
+        let (plan, base, newest) = {
             let index = locked(&shared.index);
             let Some(plan) = index.plan(shared.segment_bytes) else {
                 return Ok(None);
             };
-            (plan, index.base(index.first_segment()))
+            (plan, index.base(index.first_segment()), index.tail_number)
         };
         let free = shared
             .disk
@@ -50,6 +50,7 @@ impl<D: Disk> Reader<D> {
             return Ok(None);
         }
         base.write(&shared.disk, shared.incarnation)?;
+        locked(&shared.index).based = newest;
         let written = self.write_kept(&plan);
         let (end, runs) = written.inspect_err(|_| {
             // The space matters now; if even this fails, the next start removes the file.

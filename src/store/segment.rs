@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::layout::{BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, without_marks};
+use super::index::{SegmentIndex, read_footer};
+use super::layout::{
+    BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, page_in_block, without_marks,
+};
 use super::{Disk, DiskFile, StoreError};
 
 /// A segment in the making; a crash leaves it behind, the next start removes it.
@@ -117,6 +120,33 @@ impl<'a, F: DiskFile> Window<'a, F> {
         }
         let from = (position - self.start) as usize;
         Ok(&self.buffer[from..from + bytes])
+    }
+
+    /// The footer at the end of a file, before which there are blocks and after which nothing but
+    /// zeros: where it begins, and what it says. `None` if there is none that is sound.
+    pub(super) fn last_footer(
+        &mut self,
+        life: u64,
+    ) -> Result<Option<(u64, BlockHeader, SegmentIndex)>, StoreError> {
+        let file_bytes = self.file_bytes()?;
+        let mut page = file_bytes / PAGE;
+        let in_block = loop {
+            page = page.saturating_sub(1);
+            if page == 0 {
+                return Ok(None);
+            }
+            let bytes = self.read(page * PAGE, PAGE as usize)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                break page_in_block(bytes);
+            }
+        };
+        let position = page.checked_sub(in_block).map(|page| page * PAGE);
+        let Some(position) = position.filter(|position| *position > 0) else {
+            return Ok(None);
+        };
+        let block = self.block(position, BlockKind::Footer, life, file_bytes)?;
+        let footer = block.and_then(|(header, payload)| Ok((header, read_footer(&payload)?)));
+        Ok(footer.ok().map(|(header, index)| (position, header, index)))
     }
 
     /// The block at `position` of a file of `file_bytes`: its header and its payload. The inner

@@ -429,7 +429,7 @@ fn another_format_is_named() {
             error,
             StoreError::FormatVersion {
                 found: 7,
-                known: 2,
+                known: 3,
                 ..
             }
         ),
