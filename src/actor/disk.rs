@@ -1,5 +1,6 @@
-//! The disk's threads: one writes and syncs, one reads, one prepares the next segment. None waits
-//! for another, so that history never stalls a confirm.
+//! The disk's threads: one writes and syncs, one reads, one prepares the next segment and gives
+//! back the space of those of which little is needed. None waits for another, so that neither
+//! history nor housekeeping stalls a confirm.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -140,7 +141,7 @@ struct Writer {
 enum Wish {
     /// Prefill the next segment.
     Spare,
-    /// Let go of segments that nobody needs.
+    /// Let go of segments that nobody needs, and write those anew of which little is needed.
     Recycle,
 }
 

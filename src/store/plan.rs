@@ -1,6 +1,6 @@
 //! Which sealed segments are worth writing anew, and what the index says once they are. Pure.
 
-use crate::types::Partition;
+use crate::types::{Partition, Sabotage};
 
 use super::index::{Fence, Index, Log, Run, SegmentIndex, entry_head_bytes, footer_share};
 use super::layout::{MARK, PAGE};
@@ -118,7 +118,10 @@ impl Index {
     /// a log always stays: it withdraws whatever older segments may still hold in its place.
     fn stays_from(&self, partition: &Partition, log: &Log) -> u64 {
         let last = log.end_index().unwrap_or(0).saturating_sub(1);
-        self.keep_from(partition).min(last)
+        match Sabotage::HoardingCompaction.is_on() {
+            true => 0,
+            false => self.keep_from(partition).min(last),
+        }
     }
 
     /// The sealed segments in order.

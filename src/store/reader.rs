@@ -112,7 +112,8 @@ impl<D: Disk> Reader<D> {
 
     /// Lets go of the segments that hold nothing but entries that their partitions' checkpoints say
     /// may go, from the oldest on; how many. What else stood in them is written to the base first.
-    /// Takes a few syncs, and holds up no writer.
+    /// Even if none go, the base is written once for every segment that was sealed: what it knows
+    /// of need not be read when the journal is opened. Takes a few syncs, and holds up no writer.
     ///
     /// # Errors
     /// `Disk`, or `TooLarge` if the base would be: the journal goes on with the segments. What a

@@ -58,11 +58,13 @@ pub enum Sabotage {
     ForgetfulCompaction,
     /// Hard states are lost with the segments that they stood in.
     VotelessBase,
+    /// Segments are written anew with all that may go.
+    HoardingCompaction,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -89,6 +91,7 @@ impl Sabotage {
         Self::HollowCheckpoint,
         Self::ForgetfulCompaction,
         Self::VotelessBase,
+        Self::HoardingCompaction,
     ];
 
     /// Its name on the command line.
@@ -119,6 +122,7 @@ impl Sabotage {
             Self::HollowCheckpoint => "hollow-checkpoint",
             Self::ForgetfulCompaction => "forgetful-compaction",
             Self::VotelessBase => "voteless-base",
+            Self::HoardingCompaction => "hoarding-compaction",
         }
     }
 
