@@ -1,5 +1,6 @@
-//! The disk's threads: one writes and syncs, one reads, one prepares the next segment. None waits
-//! for another, so that history never stalls a confirm.
+//! The disk's threads: one writes and syncs, one reads, one prepares the next segment and gives
+//! back the space of those of which little is needed. None waits for another, so that neither
+//! history nor housekeeping stalls a confirm.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -140,7 +141,7 @@ struct Writer {
 enum Wish {
     /// Prefill the next segment.
     Spare,
-    /// Let go of segments that nobody needs.
+    /// Let go of segments that nobody needs, and write those anew of which little is needed.
     Recycle,
 }
 
@@ -204,20 +205,51 @@ fn read(
 }
 
 fn prepare(files: &Reader<RealDisk>, wishes: &mpsc::Receiver<Wish>) {
-    while let Ok(wish) = wishes.recv() {
+    let mut compacts = false;
+    loop {
+        let wish = match compacts {
+            // A segment at a time: a spare that is wished for meanwhile comes first.
+            true => match wishes.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => {
+                    compacts = compact(files);
+                    continue;
+                }
+                wish => wish.ok(),
+            },
+            false => wishes.recv().ok(),
+        };
         match wish {
-            Wish::Spare => {
+            None => return,
+            Some(Wish::Spare) => {
                 if let Err(why) = files.prepare_spare() {
                     tracing::warn!(
                         "the next segment is not prepared, so its syncs will be slower: {why}"
                     );
                 }
             }
-            Wish::Recycle => match files.recycle() {
-                Ok(0) => {}
-                Ok(count) => tracing::info!("{count} segments of the journal are free again"),
-                Err(why) => tracing::warn!("segments that could go stay for now: {why}"),
-            },
+            Some(Wish::Recycle) => {
+                match files.recycle() {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!("{count} segments of the journal are free again"),
+                    Err(why) => tracing::warn!("segments that could go stay for now: {why}"),
+                }
+                compacts = true;
+            }
+        }
+    }
+}
+
+/// Whether there may be more to give back.
+fn compact(files: &Reader<RealDisk>) -> bool {
+    match files.compact() {
+        Ok(None) => false,
+        Ok(Some(bytes)) => {
+            tracing::debug!("{bytes} bytes of the journal are free again");
+            true
+        }
+        Err(why) => {
+            tracing::warn!("segments that little is needed of stay as they are: {why}");
+            false
         }
     }
 }

@@ -24,7 +24,7 @@ use super::process::{fresh_incarnation, raise_open_files, stop_on_signals};
 use super::sockets::Sockets;
 use crate::http::{self, Board, Server};
 use crate::node::{Input, Node, NodeConfig, Recovery};
-use crate::store::{Identity, Journal, RealDisk, Settings};
+use crate::store::{Found, Identity, Journal, RealDisk, Settings};
 use crate::topology::{Http, Topology};
 use crate::types::NodeName;
 use crate::types::limits::{SOCKET_LINGER, STOP_MAX};
@@ -333,7 +333,13 @@ fn open_journal(
     let settings = Settings {
         segment_bytes: topology.limits.segment_bytes,
     };
-    let mut visit = |item| recovery.handle(item).map_err(|error| error.to_string());
+    let mut visit = |found| {
+        let handled = match found {
+            Found::Item(item) => recovery.handle(item),
+            Found::Covered(covered) => recovery.handle_covered(&covered),
+        };
+        handled.map_err(|error| error.to_string())
+    };
     Ok(Journal::open(disk, &identity, settings, &mut visit)?)
 }
 

@@ -122,7 +122,14 @@ fn print(examined: &Examined, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "base as of commit {as_of}")?;
     }
     let mut table = Table::new([
-        "SEGMENT", "COMMITS", "FROM", "TO", "ENTRIES", "OTHERS", "BYTES",
+        "SEGMENT",
+        "COMMITS",
+        "FROM",
+        "TO",
+        "ENTRIES",
+        "OTHERS",
+        "BYTES",
+        "STANDS FOR",
     ]);
     for segment in &examined.segments {
         let name = segment.file.rsplit('/').next().unwrap_or_default();
@@ -134,6 +141,11 @@ fn print(examined: &Examined, out: &mut impl Write) -> io::Result<()> {
             segment.entries.to_string(),
             segment.others.to_string(),
             ByteSize::b(segment.bytes).to_string(),
+            match segment.stands_for {
+                0 => String::new(),
+                1 => "itself, written anew".to_owned(),
+                count => format!("{count} segments"),
+            },
         ]);
     }
     write!(out, "\n{table}\n")?;
@@ -170,6 +182,7 @@ fn as_json(examined: &Examined) -> Value {
             "others": segment.others,
             "bytes": segment.bytes,
             "torn": segment.torn,
+            "stands_for": segment.stands_for,
         })
     });
     let damage = examined.damage.iter().map(|damage| {

@@ -272,6 +272,7 @@ impl Total {
             ("trims", report.trims),
             ("segments recycled", report.recycled),
             ("snapshots installed", report.snapshots),
+            ("segments written anew", report.compactions),
             ("producers forgotten", report.forgotten),
             ("cursors taken", report.cursors_taken),
             ("records acked", report.acked),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::member::apply_entry;
 use crate::channel::{Stamp, Stream};
 use crate::replica::{LogStart, RecoveredLog, RecoveryError};
-use crate::types::{Checkpoint, JournalItem, Limits, LogEntry, Partition, Sabotage};
+use crate::types::{
+    Checkpoint, CoveredEntries, JournalItem, Limits, LogEntry, Partition, Sabotage,
+};
 use crate::wire::founding::Founding;
 
 /// Takes every item of a journal in the order they were written. Memory is bounded by the entries
@@ -66,6 +68,14 @@ impl Recovery {
             }
         }
         Ok(())
+    }
+
+    /// The next entries, of which a checkpoint holds what came of them.
+    pub fn handle_covered(&mut self, covered: &CoveredEntries) -> Result<(), RecoveryError> {
+        let Some(recovered) = self.partitions.get_mut(&covered.partition) else {
+            return Err(RecoveryError::Unfounded(covered.partition.to_string()));
+        };
+        recovered.log.handle_covered_entries(covered)
     }
 
     fn handle_founding(

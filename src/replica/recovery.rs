@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::LogStart;
-use crate::types::{Checkpoint, LogEntry, Offset, Sabotage, Wall};
+use crate::types::{Checkpoint, CoveredEntries, LogEntry, Offset, Sabotage, Wall};
 
 /// The terms of a log as runs: cheap, since a term lasts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl RecoveredLog {
         let Some(covered) = &self.covered else {
             return false;
         };
-        let (index, last) = (entry.index, self.terms.last_index());
+        let index = entry.index;
         if index > covered.index {
             // One that does not follow the checkpoint's entry followed another in its place, and is
             // withdrawn with it before the journal ends.
@@ -173,17 +173,42 @@ impl RecoveredLog {
             };
             return !stands_on_it || expected != Some(entry.first_offset);
         }
+        self.note_covered(index, entry.term);
+        true
+    }
+
+    /// The next entries, all of them covered by the checkpoint.
+    pub fn handle_covered_entries(
+        &mut self,
+        entries: &CoveredEntries,
+    ) -> Result<(), RecoveryError> {
+        let covers = |covered: &Covered| entries.end_index <= covered.index + 1;
+        if !self.covered.as_ref().is_some_and(covers) {
+            return Err(RecoveryError::Gap {
+                index: entries.first_index,
+                last: self.terms.last_index(),
+                commit: self.commit,
+            });
+        }
+        for index in entries.first_index..entries.end_index {
+            self.note_covered(index, entries.term);
+        }
+        Ok(())
+    }
+
+    /// Only the term of an entry that the checkpoint covers is of use.
+    fn note_covered(&mut self, index: u64, term: u64) {
+        let last = self.terms.last_index();
         // Whatever stood here or after it is withdrawn.
         self.tail.clear();
-        let (start, term) = self.terms.start;
+        let (start, start_term) = self.terms.start;
         if index <= start {
-            self.terms.begin_after(start, term);
+            self.terms.begin_after(start, start_term);
         } else if index <= last + 1 {
             self.terms.truncate(index);
-            self.terms.push(index, entry.term);
+            self.terms.push(index, term);
         }
         // Else it follows one that is gone, and is withdrawn with it later.
-        true
     }
 
     /// The next entry.

@@ -70,7 +70,7 @@ impl World {
         self.step(machine, Input::Persisted { sequence })
     }
 
-    /// Lets go of segments that nobody needs, sooner or later.
+    /// Lets go of segments that nobody needs, and writes others anew, sooner or later.
     fn recycle(&mut self, machine: MachineId) -> Verdict {
         let found = &mut self.machines[machine];
         let Some(running) = &mut found.running else {
@@ -90,12 +90,40 @@ impl World {
         }
         found.disk.keep_power();
         match gone {
-            Ok(gone) => {
-                self.report.recycled += gone;
-                Ok(())
-            }
-            Err(error) => broken("a healthy disk lets go of segments", None, error),
+            Ok(gone) => self.report.recycled += gone,
+            Err(error) => return broken("a healthy disk lets go of segments", None, error),
         }
+        self.compact(machine)
+    }
+
+    fn compact(&mut self, machine: MachineId) -> Verdict {
+        // Sometimes there is no time for more than one.
+        for _ in 0..self.dice.between(1, 4) {
+            let doomed = self.faults.cut_compaction(&mut self.dice);
+            let found = &mut self.machines[machine];
+            let Some(running) = &mut found.running else {
+                return Ok(());
+            };
+            if doomed {
+                found.disk.cut_power_after(self.dice.between(0, 12));
+            }
+            let given_back = running.compact();
+            if doomed && given_back != Ok(None) {
+                self.report.fired("power cut within compaction");
+                return self.crash(machine, false, "loses power as segments are written anew");
+            }
+            found.disk.keep_power();
+            match given_back {
+                Ok(None) => break,
+                Ok(Some(bytes)) => {
+                    self.report.compactions += 1;
+                    let text = format!("writes segments anew, which gives back {bytes} bytes");
+                    self.tell(machine, text);
+                }
+                Err(error) => return broken("a healthy disk gives back space", None, error),
+            }
+        }
+        Ok(())
     }
 
     /// Entries are read back.

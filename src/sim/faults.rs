@@ -126,7 +126,13 @@ impl Faults {
     /// Whether the power goes while a machine lets go of segments.
     pub(super) fn cut_recycling(&self, dice: &mut Dice) -> bool {
         let enabled = self.enabled.contains(&Kind::PowerCutInRecycling);
-        enabled && !self.over && dice.chance(900)
+        enabled && !self.over && dice.chance(200)
+    }
+
+    /// Whether the power goes while a machine writes segments anew.
+    pub(super) fn cut_compaction(&self, dice: &mut Dice) -> bool {
+        let enabled = self.enabled.contains(&Kind::PowerCutInRecycling);
+        enabled && !self.over && dice.chance(100)
     }
 
     /// Whether the next frame between nodes is cut short.

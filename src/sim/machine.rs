@@ -9,9 +9,11 @@ use bytes::Bytes;
 use super::clock::Clock;
 use super::dice::Dice;
 use crate::node::{Input, Node, NodeConfig, Recovery};
-use crate::store::{Identity, Journal, Reader, Settings, SimDisk};
+use crate::store::{Found, Identity, Journal, Reader, Settings, SimDisk};
 use crate::topology::Topology;
-use crate::types::{Incarnation, JournalItem, LoadRequest, LogEntry, NodeName, Span, Time};
+use crate::types::{
+    CoveredEntries, Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, NodeName, Span, Time,
+};
 
 /// A machine, by its node's position in the topology.
 pub(super) type MachineId = usize;
@@ -110,8 +112,12 @@ impl Machine {
         let now = self.clock.read(now);
         let fresh = Incarnation(dice.number().max(1));
         let mut recovery = Recovery::new(&topology.limits);
-        let (journal, items) = self.open(topology, fresh, &mut |item| {
-            recovery.handle(item).map_err(|error| error.to_string())
+        let (journal, items) = self.open(topology, fresh, &mut |found| {
+            let handled = match found {
+                Found::Item(item) => recovery.handle(item),
+                Found::Covered(covered) => recovery.handle_covered(&covered),
+            };
+            handled.map_err(|error| error.to_string())
         })?;
         let config = NodeConfig {
             topology: topology.clone(),
@@ -137,12 +143,12 @@ impl Machine {
         Ok(items)
     }
 
-    /// Opens the journal that is on the disk and gives all of it.
+    /// Opens the journal that is on the disk and gives all of it: what it need not read too.
     pub(super) fn open(
         &self,
         topology: &Topology,
         fresh: Incarnation,
-        handle: &mut dyn FnMut(JournalItem) -> Result<(), String>,
+        handle: &mut dyn FnMut(Found) -> Result<(), String>,
     ) -> Result<(Journal<SimDisk>, Vec<JournalItem>), String> {
         let identity = Identity {
             fabric: topology.fabric.name.clone(),
@@ -150,12 +156,20 @@ impl Machine {
             fresh,
         };
         let settings = Settings::from(&topology.limits);
-        let mut items = Vec::new();
-        let journal = Journal::open(self.disk.clone(), &identity, settings, &mut |item| {
-            items.push(item.clone());
-            handle(item)
+        let mut all = Vec::new();
+        let journal = Journal::open(self.disk.clone(), &identity, settings, &mut |found| {
+            all.push(found.clone());
+            handle(found)
         })
         .map_err(|error| format!("the journal does not open: {error}"))?;
+        let reader = journal.reader();
+        let mut items = Vec::new();
+        for found in all {
+            match found {
+                Found::Item(item) => items.push(item),
+                Found::Covered(covered) => items.extend(read(&reader, covered)?),
+            }
+        }
         Ok((journal, items))
     }
 
@@ -176,6 +190,27 @@ impl Machine {
     pub(super) fn sync_span(&self, dice: &mut Dice) -> Span {
         dice.micros(self.sync_us.0, self.sync_us.1)
     }
+}
+
+/// Reads entries that the journal only told of, but those that were withdrawn later.
+fn read(reader: &Reader<SimDisk>, covered: CoveredEntries) -> Result<Vec<JournalItem>, String> {
+    let partition = covered.partition;
+    let request = LoadRequest {
+        id: 0,
+        partition: partition.clone(),
+        from: LoadFrom::Index(covered.first_index),
+        index_end: covered.end_index,
+        bytes_max: u64::MAX,
+    };
+    let mut entries = reader
+        .load(&request)
+        .map_err(|error| format!("the journal is not read: {error}"))?;
+    entries.retain(|entry| entry.term == covered.term);
+    let item = |entry| JournalItem::Entry {
+        partition: partition.clone(),
+        entry,
+    };
+    Ok(entries.into_iter().map(item).collect())
 }
 
 impl Running {
@@ -214,6 +249,21 @@ impl Running {
     pub(super) fn recycle(&mut self) -> Result<u64, String> {
         self.owes_recycling = false;
         self.reader.recycle().map_err(|error| error.to_string())
+    }
+
+    /// Writes segments anew; how many bytes that gave back, if it was worth it.
+    pub(super) fn compact(&mut self) -> Result<Option<u64>, String> {
+        self.reader.compact().map_err(|error| error.to_string())
+    }
+
+    /// Gives back all space that can be; how often segments were written anew for it.
+    pub(super) fn give_back_all(&mut self) -> Result<u64, String> {
+        self.recycle()?;
+        let mut compactions = 0;
+        while self.compact()?.is_some() {
+            compactions += 1;
+        }
+        Ok(compactions)
     }
 
     /// Reads entries back.

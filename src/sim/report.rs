@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 37] = [
+pub(super) const FAULTS: [&str; 38] = [
     "bad weather",
     "calendar set back",
     "calendar set forward",
@@ -32,6 +32,7 @@ pub(super) const FAULTS: [&str; 37] = [
     "power cut within a start",
     "power cut within a step",
     "power cut within a write",
+    "power cut within compaction",
     "power cut within recycling",
     "process frozen",
     "process killed",
@@ -71,6 +72,8 @@ pub struct Report {
     pub recycled: u64,
     /// Snapshots that a replica's log began anew with.
     pub snapshots: u64,
+    /// Times that segments of journals were written anew.
+    pub compactions: u64,
     /// Producers forgotten by a partition.
     pub forgotten: u64,
     /// Times that a cursor was taken.

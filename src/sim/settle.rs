@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::client::Mood;
-use super::oracle::{Verdict, broken};
+use super::oracle::{Verdict, broken, space};
 use super::world::World;
 use crate::node::NodeView;
+use crate::store::Disk;
 use crate::types::{Incarnation, Partition, Span};
 
 /// How long convergence may take once all is healed.
@@ -27,6 +28,7 @@ impl World {
         self.converge()?;
         self.oracles.signals.check_all()?;
         self.check_cursors()?;
+        self.check_space()?;
         self.autopsy()
     }
 
@@ -92,6 +94,25 @@ impl World {
                 self.oracles.claimed(machine, &partition, held.commit)?;
                 self.oracles.cursors.check_view(&partition, &held)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives back all space that can be, and looks at what the journals take then.
+    fn check_space(&mut self) -> Verdict {
+        let segment_bytes = self.topology.limits.segment_bytes;
+        for (machine, found) in self.machines.iter_mut().enumerate() {
+            let Some(running) = &mut found.running else {
+                continue;
+            };
+            match running.give_back_all() {
+                Ok(compactions) => self.report.compactions += compactions,
+                Err(error) => return broken("a healthy disk gives back space", None, error),
+            }
+            let names = found.disk.list().unwrap_or_default();
+            let segments = names.iter().filter(|name| name.ends_with(".seg")).count();
+            let takes = (running.gauges().journal_bytes, segments as u64);
+            space::check(machine, takes, segment_bytes, &self.oracles.logs)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Incarnation, JournalItem, Partition};
+use crate::types::{Incarnation, JournalItem, Partition, Sabotage};
 
 use super::layout::{BlockKind, BlockWriter, Fields, PAGE, life, put_item, read_item};
 use super::segment::Window;
@@ -63,6 +63,19 @@ impl Newest {
         matches!(self.checkpoint, Some(JournalItem::Checkpoint { .. }))
     }
 
+    /// Whether it begins with a snapshot that no checkpoint has followed.
+    pub(super) fn has_snapshot(&self) -> bool {
+        matches!(self.checkpoint, Some(JournalItem::Snapshot { .. }))
+    }
+
+    /// Whether the checkpoint is made of all entries up to this one.
+    pub(super) fn covers(&self, index: u64) -> bool {
+        match &self.checkpoint {
+            Some(JournalItem::Checkpoint { checkpoint, .. }) => index <= checkpoint.index,
+            _ => false,
+        }
+    }
+
     /// What comes before all entries.
     pub(super) fn first(&self) -> impl Iterator<Item = &JournalItem> {
         self.founding.iter().chain(&self.checkpoint)
@@ -70,7 +83,8 @@ impl Newest {
 
     /// What comes after the entries that the base knows of.
     pub(super) fn then(&self) -> Option<&JournalItem> {
-        self.hard_state.as_ref()
+        let hard_state = self.hard_state.as_ref();
+        hard_state.filter(|_| !Sabotage::VotelessBase.is_on())
     }
 }
 

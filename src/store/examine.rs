@@ -5,9 +5,11 @@ use crate::types::{Incarnation, JournalItem};
 
 use super::base::{BASE, Base};
 use super::folder::{lock, look_at_identity, segments_from};
-use super::layout::{BlockHeader, BlockKind, PAGE, SegmentHeader, position_in_block, read_item};
+use super::layout::{
+    BlockHeader, BlockKind, PAGE, Rewritten, SegmentHeader, position_in_block, read_item,
+};
 use super::recovery::open_segment;
-use super::segment::{Window, segment_name};
+use super::segment::{KeptBlocks, Window, segment_name};
 use super::{Disk, StoreError};
 
 /// What a data folder holds.
@@ -45,6 +47,9 @@ pub struct ExaminedSegment {
     pub bytes: u64,
     /// Whether the newest segment ends in a write that was interrupted, which the next start cuts.
     pub torn: bool,
+    /// How many segments it stands for, if it was written anew: then it holds what is kept of their
+    /// commits, and `commits` counts none. 0 if not.
+    pub stands_for: u64,
 }
 
 /// Something that does not read as it was written.
@@ -58,7 +63,9 @@ pub struct Damage {
     pub reason: String,
 }
 
-/// Takes one item: the segment's number (0 for the base), the commit's sequence, the item.
+/// Takes one item: the segment's number (0 for the base), the commit's sequence, the item. From the
+/// base, and from a segment that was written anew, comes the sequence of the newest commit that it
+/// knows of.
 pub type Examine<'a> = &'a mut dyn FnMut(u64, u64, JournalItem);
 
 /// Examines the folder, and hands every item that can be read on, in the order of the files.
@@ -99,6 +106,10 @@ pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreE
     // The sequence of the commit to come, once a segment was read.
     let mut next = None;
     for number in &numbers {
+        if *number < expected {
+            // The one before stands for it; the next start removes it.
+            continue;
+        }
         if *number != expected {
             let file = disk.path(&segment_name(expected));
             examined.note(StoreError::MissingSegment { file })?;
@@ -108,6 +119,10 @@ pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreE
         let opened = open_segment(disk, identity.incarnation, identity.crc(), *number);
         let result = opened.and_then(|(file, header)| {
             examined.check_end(next.take(), header.first_sequence);
+            expected = header.next_number();
+            if let Some(stands_for) = header.rewritten {
+                return examined.rewritten(disk, &file, &header, &stands_for, visit);
+            }
             examined.segment(disk, &file, &header, newest, visit)
         });
         match result {
@@ -154,6 +169,51 @@ impl Examined {
                 reason: format!("{missing} commits from {reached} on are not there"),
             });
         }
+    }
+
+    /// A segment that was written anew; the sequence of the commit that comes after it.
+    fn rewritten<D: Disk>(
+        &mut self,
+        disk: &D,
+        file: &D::File,
+        header: &SegmentHeader,
+        stands_for: &Rewritten,
+        visit: Examine<'_>,
+    ) -> Result<u64, StoreError> {
+        let path = disk.path(&segment_name(header.number));
+        let mut window = Window::new(file, &path);
+        let last = stands_for.next_sequence.saturating_sub(1);
+        let mut segment = ExaminedSegment {
+            file: path.clone(),
+            sequences: (header.first_sequence, last),
+            stands_for: u64::from(stands_for.segments),
+            ..ExaminedSegment::default()
+        };
+        if self.base_as_of.is_none_or(|as_of| as_of < last) {
+            let reason = format!("it stands for commits up to {last}, of which no base knows");
+            self.note(StoreError::damaged(path.clone(), 0, reason))?;
+        }
+        let mut blocks = KeptBlocks::new(header);
+        let end = loop {
+            let position = blocks.position;
+            match blocks.next(&mut window)? {
+                Ok(None) => break Ok(()),
+                Err(reason) => break Err((position, reason)),
+                Ok(Some(payload)) => {
+                    let items = items(&payload, header.number, last, visit, &mut segment);
+                    if let Err((offset, reason)) = items {
+                        break Err((position + position_in_block(offset), reason));
+                    }
+                }
+            }
+        };
+        segment.bytes = blocks.position;
+        self.segments.push(segment);
+        if let Err((position, reason)) = end {
+            let reason = format!("nothing from here on can be read: {reason}");
+            self.note(StoreError::damaged(path, position, reason))?;
+        }
+        Ok(stands_for.next_sequence)
     }
 
     fn segment<D: Disk>(

@@ -1,14 +1,14 @@
 //! What surrounds the segments in a data folder: the lock, the identity, what a crash left behind.
 
 use std::io;
-use std::ops::RangeInclusive;
 
 use crate::types::Incarnation;
 
 use super::base::{BASE, BASE_TEMPORARY, Base};
 use super::identity::{FolderIdentity, IDENTITY_BYTES_MAX};
 use super::layout::{FORMAT_VERSION, SegmentHeader, life};
-use super::recovery::holds_commits;
+use super::recovery::{holds_commits, open_segment};
+use super::rewrite::KEPT_TEMPORARY;
 use super::segment::{SEGMENT_TEMPORARY, make_segment, segment_name, segment_number};
 use super::spare::{SPARE, SPARE_TEMPORARY};
 use super::{Disk, DiskFile, Identity, StoreError};
@@ -19,8 +19,9 @@ const LOCK: &str = "lock";
 
 /// What a crash may leave behind, worth nothing. A spare is made anew: that it is all zeros is
 /// known only to the process that made it.
-const LEFTOVERS: [&str; 5] = [
+const LEFTOVERS: [&str; 6] = [
     BASE_TEMPORARY,
+    KEPT_TEMPORARY,
     SEGMENT_TEMPORARY,
     SPARE_TEMPORARY,
     SPARE,
@@ -33,8 +34,8 @@ pub(super) struct Folder<L> {
     pub(super) incarnation: Incarnation,
     /// What its segments carry of its identity.
     pub(super) identity: u32,
-    /// The segments that are there.
-    pub(super) segments: RangeInclusive<u64>,
+    /// The segments that are there, in order; one that was written anew stands for several.
+    pub(super) segments: Vec<u64>,
     /// What those before them have left.
     pub(super) base: Option<Base>,
 }
@@ -68,7 +69,7 @@ pub(super) fn open_folder<D: Disk>(
             lock,
             incarnation: folder.incarnation,
             identity: folder.crc(),
-            segments: 1..=1,
+            segments: vec![1],
             base: None,
         });
     };
@@ -85,7 +86,7 @@ pub(super) fn open_folder<D: Disk>(
         lock,
         incarnation: folder.incarnation,
         identity: folder.crc(),
-        segments: check_numbers(disk, first, &segments)?,
+        segments: line_up(disk, &folder, first, segments)?,
         base,
     })
 }
@@ -175,6 +176,7 @@ fn found<D: Disk>(
         life: life(folder.incarnation, 1),
         first_sequence: 1,
         previous_crc: 0,
+        rewritten: None,
     };
     make_segment(disk, &header, None)?;
     let failed = |error| StoreError::disk("cannot write", disk.path(IDENTITY), &error);
@@ -187,21 +189,35 @@ fn found<D: Disk>(
     Ok(folder)
 }
 
-/// Segments are numbered from `first` without a hole; says which there are. `segments` are sorted.
-fn check_numbers<D: Disk>(
+/// Segments are numbered from `first` without a hole, but that one which was written anew stands
+/// for those after it, too; says which there are. Those that another stands for were about to go
+/// when the process ended.
+fn line_up<D: Disk>(
     disk: &D,
+    folder: &FolderIdentity,
     first: u64,
-    segments: &[u64],
-) -> Result<RangeInclusive<u64>, StoreError> {
-    let there: Vec<u64> = segments.iter().copied().filter(|n| *n >= first).collect();
-    let held = (first..)
-        .zip(&there)
-        .take_while(|(expected, number)| expected == *number);
-    let count = held.count() as u64;
-    if count > 0 && count == there.len() as u64 {
-        return Ok(first..=first + count - 1);
+    mut segments: Vec<u64>,
+) -> Result<Vec<u64>, StoreError> {
+    segments.retain(|number| *number >= first);
+    segments.sort_unstable();
+    let (mut expected, mut line) = (first, Vec::new());
+    let missing = |number| StoreError::MissingSegment {
+        file: disk.path(&segment_name(number)),
+    };
+    for number in segments {
+        if number < expected {
+            delete(disk, &segment_name(number))?;
+            continue;
+        }
+        if number > expected {
+            return Err(missing(expected));
+        }
+        let (_, header) = open_segment(disk, folder.incarnation, folder.crc(), number)?;
+        expected = header.next_number();
+        line.push(number);
     }
-    Err(StoreError::MissingSegment {
-        file: disk.path(&segment_name(first + count)),
-    })
+    match line.is_empty() {
+        true => Err(missing(expected)),
+        false => Ok(line),
+    }
 }

@@ -1,23 +1,26 @@
 //! Where the entries of each log are. Memory holds one fence per partition and sealed segment,
 //! and every position of the newest segment. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{JournalItem, LoadFrom, LogEntry, Offset, Partition, Wall};
 
-use super::base::{Newest, NewestOf};
-use super::layout::{BlockWriter, Fields};
+use super::base::{Base, Newest, NewestOf};
+use super::layout::{BlockWriter, ENTRY_HEADER, Fields, ITEM_HEADER};
 
 /// Bytes of a footer before its first run.
 const FOOTER_HEADER: u64 = 4;
 /// Bytes of a slot in a footer.
 const SLOT_BYTES: u64 = 24;
-/// Bytes of a footer's run beside its slots and its channel's name.
-const RUN_BYTES: u64 = 17;
+/// Bytes of a span of one term in a footer; at most, each entry has its own.
+const SPAN_BYTES: u64 = 12;
+/// Bytes of a footer's run beside its slots, spans and its channel's name.
+const RUN_BYTES: u64 = 21;
 
 /// One entry of a log in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
+    pub(super) term: u64,
     pub(super) first_offset: Offset,
     pub(super) time: Wall,
     /// Where its item begins in the segment.
@@ -41,17 +44,20 @@ pub(super) struct Fence {
     pub(super) segment_end: u64,
     pub(super) first_index: u64,
     pub(super) end_index: u64,
-    first_offset: Offset,
-    first_time: Wall,
+    /// What its entries take in the segment, in bytes; a share of it once some were withdrawn.
+    pub(super) bytes: u64,
+    pub(super) first_offset: Offset,
+    pub(super) first_time: Wall,
 }
 
 /// All entries of one log that were not withdrawn.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    fences: Vec<Fence>,
-    tail: Run,
+    /// In the order of their segments, and without a hole between them.
+    pub(super) fences: Vec<Fence>,
+    pub(super) tail: Run,
     /// The segment of a snapshot that no checkpoint has followed yet: it and all after it stay.
-    snapshot: Option<u64>,
+    pub(super) snapshot: Option<u64>,
     /// How often entries were withdrawn; tells a reader that its plan is void.
     pub(super) withdrawals: u64,
 }
@@ -59,17 +65,24 @@ pub(super) struct Log {
 /// All logs.
 #[derive(Debug)]
 pub(super) struct Index {
-    logs: BTreeMap<Partition, Log>,
+    pub(super) logs: BTreeMap<Partition, Log>,
     /// The newest segment.
     pub(super) tail_number: u64,
     /// At least as many bytes as the footer of the newest segment needs.
     pub(super) footer_bytes: u64,
-    /// Where the commits of each sealed segment end.
-    sealed: BTreeMap<u64, u64>,
+    /// Where the blocks of each sealed segment end.
+    pub(super) sealed: BTreeMap<u64, u64>,
+    /// Sealed segments that were found damaged as they were to be written anew.
+    pub(super) unreadable: BTreeSet<u64>,
     /// The newest of each partition that is synced, apart from its entries.
     pub(super) newest: NewestOf,
     /// The sequence of the newest commit that is synced.
     pub(super) synced: u64,
+    /// The newest segment as the base was written last; 0 before.
+    pub(super) based: u64,
+    /// Rises when segments go or are replaced; odd while one is being replaced. Tells a reader that
+    /// a file may not be the one that it thought.
+    pub(super) changes: u64,
 }
 
 /// The entries of a segment by log: what its footer says.
@@ -97,6 +110,12 @@ impl Run {
             self.first_index = index;
         }
         self.slots.push(slot);
+    }
+
+    /// What its entries take in a segment.
+    fn bytes(&self, partition: &Partition) -> u64 {
+        let data = self.slots.iter().map(|slot| u64::from(slot.data_bytes));
+        data.sum::<u64>() + entry_head_bytes(partition) * self.slots.len() as u64
     }
 
     fn withdraw(&mut self, index: u64) {
@@ -131,17 +150,17 @@ pub(super) fn start_in(slots: &[Slot], first_index: u64, from: LoadFrom) -> usiz
 
 impl Log {
     /// The index after the last entry; `None` if the log holds none.
-    fn end_index(&self) -> Option<u64> {
+    pub(super) fn end_index(&self) -> Option<u64> {
         match (self.tail.slots.is_empty(), self.fences.last()) {
             (false, _) => Some(self.tail.end_index()),
             (true, fence) => fence.map(|fence| fence.end_index),
         }
     }
 
-    /// Everything is void; what comes begins anew.
-    fn begin(&mut self, snapshot: Option<u64>) {
+    /// A snapshot in this segment: everything is void, and what comes begins anew.
+    fn begin(&mut self, segment: u64) {
         *self = Self {
-            snapshot,
+            snapshot: Some(segment),
             withdrawals: self.withdrawals + 1,
             ..Self::default()
         };
@@ -157,8 +176,11 @@ impl Log {
             {
                 self.fences.pop();
             }
-            if let Some(fence) = self.fences.last_mut() {
-                fence.end_index = fence.end_index.min(index);
+            if let Some(fence) = self.fences.last_mut()
+                && fence.end_index > index
+            {
+                fence.bytes = fence.bytes_from(fence.first_index) - fence.bytes_from(index);
+                fence.end_index = index;
             }
         }
         self.tail.push(index, slot);
@@ -205,6 +227,16 @@ impl Log {
     }
 }
 
+impl Fence {
+    /// What its entries from this one on take: as good as can be told without looking at them.
+    pub(super) fn bytes_from(&self, index: u64) -> u64 {
+        let entries = u128::from(self.end_index - self.first_index).max(1);
+        let left = self.end_index.saturating_sub(index.max(self.first_index));
+        // At most `bytes`.
+        (u128::from(self.bytes) * u128::from(left) / entries) as u64
+    }
+}
+
 impl Place<'_> {
     fn end_index(&self) -> u64 {
         match self {
@@ -222,8 +254,11 @@ impl Index {
             tail_number: first_segment,
             footer_bytes: FOOTER_HEADER,
             sealed: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             newest: NewestOf::new(),
             synced: 0,
+            based: 0,
+            changes: 0,
         }
     }
 
@@ -247,7 +282,7 @@ impl Index {
         match item {
             JournalItem::Snapshot { partition, .. } => {
                 let log = self.logs.entry(partition.clone()).or_default();
-                log.begin(Some(self.tail_number));
+                log.begin(self.tail_number);
             }
             JournalItem::Checkpoint { partition, .. } => {
                 if let Some(log) = self.logs.get_mut(partition) {
@@ -258,18 +293,10 @@ impl Index {
         }
     }
 
-    /// The entries of this log are void, and what came after them is known already.
-    pub(super) fn void(&mut self, partition: &Partition) {
-        if let Some(log) = self.logs.get_mut(partition) {
-            log.begin(None);
-        }
-    }
-
     /// The first segment that must stay: all before it hold only entries that may go.
     pub(super) fn first_needed(&self) -> u64 {
         let needed = self.logs.iter().filter_map(|(partition, log)| {
-            let newest = self.newest.get(partition);
-            let keep_from = newest.map_or(0, Newest::keep_from);
+            let keep_from = self.keep_from(partition);
             let mut fences = log.fences.iter();
             let kept = fences.find(|fence| fence.end_index > keep_from);
             let segments = kept.map(|fence| fence.segment).into_iter();
@@ -279,13 +306,30 @@ impl Index {
         first.unwrap_or(self.tail_number)
     }
 
-    /// Forgets the segments before this one.
-    pub(super) fn forget_before(&mut self, segment: u64) {
-        self.sealed = self.sealed.split_off(&segment);
+    /// The base of a journal that begins with this segment.
+    pub(super) fn base(&self, first_segment: u64) -> Base {
+        Base {
+            first_segment,
+            as_of: self.synced,
+            newest: self.newest.clone(),
+        }
+    }
+
+    /// The first entry of `partition` that must stay, as its newest checkpoint says; 0 if all must.
+    pub(super) fn keep_from(&self, partition: &Partition) -> u64 {
+        self.newest.get(partition).map_or(0, Newest::keep_from)
+    }
+
+    /// Forgets the segments before this one; which they were.
+    pub(super) fn forget_before(&mut self, segment: u64) -> Vec<u64> {
+        self.changes += 2;
+        let stay = self.sealed.split_off(&segment);
+        let gone = std::mem::replace(&mut self.sealed, stay);
         for log in self.logs.values_mut() {
             let gone = log.fences.partition_point(|fence| fence.segment < segment);
             log.fences.drain(..gone);
         }
+        gone.into_keys().collect()
     }
 
     /// The log of `partition`, if it has entries.
@@ -298,9 +342,14 @@ impl Index {
         self.logs.get(partition)?.end_index()
     }
 
+    /// Forgets all entries of `partition`, which may go: its log begins anew.
+    pub(super) fn begin_anew(&mut self, partition: &Partition) {
+        self.logs.remove(partition);
+    }
+
     /// Appends an entry that stands in the newest segment.
     pub(super) fn push(&mut self, partition: &Partition, index: u64, slot: Slot) {
-        self.footer_bytes += SLOT_BYTES;
+        self.footer_bytes += SLOT_BYTES + SPAN_BYTES;
         if let Some(log) = self.logs.get_mut(partition) {
             if log.tail.slots.is_empty() {
                 self.footer_bytes += run_bytes(partition);
@@ -314,47 +363,69 @@ impl Index {
         }
     }
 
-    /// Seals the newest segment, whose commits end at `end`, and goes on to the next.
-    pub(super) fn seal(&mut self, end: u64) {
-        for log in self.logs.values_mut() {
+    /// Appends a run that stands in the newest segment, which ends with it.
+    pub(super) fn push_run(&mut self, partition: &Partition, run: &Run) {
+        if let Some((first, later)) = run.slots.split_first() {
+            self.push(partition, run.first_index, *first);
+            if let Some(log) = self.logs.get_mut(partition) {
+                log.tail.slots.extend_from_slice(later);
+            }
+        }
+    }
+
+    /// Seals the newest segment, whose commits end at `end`, and goes on to the next, `next`.
+    pub(super) fn seal(&mut self, end: u64, next: u64) {
+        for (partition, log) in &mut self.logs {
             if let Some(first) = log.tail.slots.first() {
                 log.fences.push(Fence {
                     segment: self.tail_number,
                     segment_end: end,
                     first_index: log.tail.first_index,
                     end_index: log.tail.end_index(),
+                    bytes: log.tail.bytes(partition),
                     first_offset: first.first_offset,
                     first_time: first.time,
                 });
                 log.tail = Run::default();
             }
         }
-        self.tail_number += 1;
+        self.sealed.insert(self.tail_number, end);
+        self.tail_number = next;
         self.footer_bytes = FOOTER_HEADER;
-        self.sealed.insert(self.tail_number - 1, end);
     }
 
     /// Writes the footer of the newest segment.
     pub(super) fn put_footer(&self, block: &mut BlockWriter) {
-        let runs = || {
-            self.logs
-                .iter()
-                .filter(|(_, log)| !log.tail.slots.is_empty())
-        };
-        block.put(&(runs().count() as u32).to_le_bytes());
-        for (partition, log) in runs() {
-            let name = partition.channel.as_str();
-            block.put(&[name.len() as u8]);
-            block.put(name.as_bytes());
-            block.put(&partition.number.to_le_bytes());
-            block.put(&log.tail.first_index.to_le_bytes());
-            block.put(&(log.tail.slots.len() as u32).to_le_bytes());
-            for slot in &log.tail.slots {
-                block.put(&slot.first_offset.to_le_bytes());
-                block.put(&slot.time.0.to_le_bytes());
-                block.put(&slot.position.to_le_bytes());
-                block.put(&slot.data_bytes.to_le_bytes());
-            }
+        let logs = self.logs.iter();
+        let runs = logs.filter(|(_, log)| !log.tail.slots.is_empty());
+        put_footer(block, runs.map(|(partition, log)| (partition, &log.tail)));
+    }
+}
+
+/// Writes the footer of a segment that holds these runs, none of them empty.
+pub(super) fn put_footer<'a>(
+    block: &mut BlockWriter,
+    runs: impl Iterator<Item = (&'a Partition, &'a Run)> + Clone,
+) {
+    block.put(&(runs.clone().count() as u32).to_le_bytes());
+    for (partition, run) in runs {
+        let name = partition.channel.as_str();
+        block.put(&[name.len() as u8]);
+        block.put(name.as_bytes());
+        block.put(&partition.number.to_le_bytes());
+        block.put(&run.first_index.to_le_bytes());
+        block.put(&(run.slots.len() as u32).to_le_bytes());
+        let spans = || run.slots.chunk_by(|one, next| one.term == next.term);
+        block.put(&(spans().count() as u32).to_le_bytes());
+        for span in spans() {
+            block.put(&span[0].term.to_le_bytes());
+            block.put(&(span.len() as u32).to_le_bytes());
+        }
+        for slot in &run.slots {
+            block.put(&slot.first_offset.to_le_bytes());
+            block.put(&slot.time.0.to_le_bytes());
+            block.put(&slot.position.to_le_bytes());
+            block.put(&slot.data_bytes.to_le_bytes());
         }
     }
 }
@@ -372,22 +443,39 @@ pub(super) fn read_footer(payload: &[u8]) -> Result<SegmentIndex, &'static str> 
             first_index,
             slots: Vec::new(),
         };
+        let entries = fields.u32()?;
+        let mut spans = Vec::new();
         for _ in 0..fields.u32()? {
-            run.slots.push(Slot {
-                first_offset: fields.u64()?,
-                time: Wall(fields.u64()?),
-                position: fields.u32()?,
-                data_bytes: fields.u32()?,
-            });
+            spans.push((fields.u64()?, fields.u32()?));
+        }
+        let count = |span: &(u64, u32)| u64::from(span.1);
+        if spans.iter().map(count).sum::<u64>() != u64::from(entries) {
+            return Err("the terms of a run are not those of its entries");
+        }
+        for (term, count) in spans {
+            for _ in 0..count {
+                run.slots.push(Slot {
+                    term,
+                    first_offset: fields.u64()?,
+                    time: Wall(fields.u64()?),
+                    position: fields.u32()?,
+                    data_bytes: fields.u32()?,
+                });
+            }
         }
         index.insert(partition, run);
     }
     Ok(index)
 }
 
+/// What the item of an entry takes before its data.
+pub(super) fn entry_head_bytes(partition: &Partition) -> u64 {
+    (ITEM_HEADER + partition.channel.as_str().len() + ENTRY_HEADER) as u64
+}
+
 /// What an entry adds to the footer, at most.
 pub(super) fn footer_share(partition: &Partition) -> u64 {
-    SLOT_BYTES + run_bytes(partition)
+    SLOT_BYTES + SPAN_BYTES + run_bytes(partition)
 }
 
 fn run_bytes(partition: &Partition) -> u64 {
@@ -397,6 +485,7 @@ fn run_bytes(partition: &Partition) -> u64 {
 /// The slot of an entry whose item begins at `position` of its segment.
 pub(super) fn slot(entry: &LogEntry, position: u64) -> Slot {
     Slot {
+        term: entry.term,
         first_offset: entry.first_offset,
         time: entry.time,
         position: position as u32,

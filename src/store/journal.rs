@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::types::{Incarnation, JournalItem, Limits, Partition};
 
-use super::base::Base;
 use super::folder::open_folder;
 use super::index::{Index, SegmentIndex, Slot, footer_share, slot};
 use super::layout::{
@@ -68,15 +67,15 @@ enum Written {
 pub(super) struct Shared<D: Disk> {
     pub(super) disk: D,
     pub(super) incarnation: Incarnation,
-    identity: u32,
-    segment_bytes: u64,
+    pub(super) identity: u32,
+    pub(super) segment_bytes: u64,
     /// Where synced entries are.
     pub(super) index: Mutex<Index>,
     /// Footers lately read, newest last.
     pub(super) footers: Mutex<VecDeque<(u64, Arc<SegmentIndex>)>>,
     spare: Mutex<Spare>,
-    /// Held while segments go.
-    recycling: Mutex<()>,
+    /// Held while segments go or are written anew.
+    pub(super) recycling: Mutex<()>,
     _lock: D::Lock,
 }
 
@@ -106,9 +105,10 @@ pub fn item_bytes(item: &JournalItem) -> u64 {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Opens the folder, or founds it if it is empty, and hands every item to `visit` in the
-    /// order in which they were written. A torn end is cut; nothing that was synced is. Before it
-    /// returns, all that it visited is durable.
+    /// Opens the folder, or founds it if it is empty, and hands what it holds to `visit`, each log
+    /// in its order: every item, but that of entries which a checkpoint covers it may tell no more
+    /// than that they are there, and then has not looked at them. A torn end is cut; nothing that
+    /// was synced is. Before it returns, all that it visited is durable.
     ///
     /// # Errors
     /// Any [`StoreError`] but `TooLarge`, `Gap`, `LongName` and `Failed`. What `visit` was given
@@ -126,7 +126,7 @@ impl<D: Disk> Journal<D> {
             &disk,
             folder.incarnation,
             folder.identity,
-            folder.segments,
+            &folder.segments,
             folder.base,
             visit,
         )?;
@@ -241,7 +241,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Whether segments may have become free since this was last asked: a good time for
-    /// [`Reader::recycle`].
+    /// [`Reader::recycle`] and [`Reader::compact`].
     pub fn wants_recycling(&mut self) -> bool {
         std::mem::take(&mut self.may_recycle)
     }
@@ -338,7 +338,12 @@ impl<D: Disk> Journal<D> {
         let mut index = locked(&shared.index);
         let mut footer = BlockWriter::new(Vec::new());
         index.put_footer(&mut footer);
-        let (footer, _) = footer.finish(BlockKind::Footer, self.tail.life, self.sequence, 0);
+        let (footer, _) = footer.finish(
+            BlockKind::Footer,
+            self.tail.life,
+            self.sequence,
+            self.previous_crc,
+        );
         self.tail
             .file
             .write_at(&footer, self.tail.position)
@@ -351,10 +356,11 @@ impl<D: Disk> Journal<D> {
             life: life(shared.incarnation, number),
             first_sequence: self.sequence,
             previous_crc: self.previous_crc,
+            rewritten: None,
         };
         let prefilled = shared.take_spare().then_some(SPARE);
         let next = make_segment(&shared.disk, &header, prefilled)?;
-        index.seal(self.tail.position);
+        index.seal(self.tail.position, number);
         drop(index);
         self.tail = next;
         Ok(())
@@ -401,29 +407,29 @@ impl<D: Disk> Shared<D> {
     /// See [`Reader::recycle`].
     pub(super) fn recycle(&self) -> Result<u64, StoreError> {
         let _alone = locked(&self.recycling);
-        let (gone, base) = {
+        let (gone, base, newest) = {
             let index = locked(&self.index);
             let gone = index.first_segment()..index.first_needed();
-            let base = Base {
-                first_segment: gone.end,
-                as_of: index.synced,
-                newest: index.newest.clone(),
-            };
-            (gone, base)
+            // Once a segment: what the base knows of need not be read when the journal is opened.
+            if gone.is_empty() && index.based == index.tail_number {
+                return Ok(0);
+            }
+            (gone.clone(), index.base(gone.end), index.tail_number)
         };
+        base.write(&self.disk, self.incarnation)?;
+        locked(&self.index).based = newest;
         if gone.is_empty() {
             return Ok(0);
         }
-        base.write(&self.disk, self.incarnation)?;
-        locked(&self.index).forget_before(gone.end);
+        let numbers = locked(&self.index).forget_before(gone.end);
         locked(&self.footers).retain(|(segment, _)| *segment >= gone.end);
-        for number in gone.clone() {
-            let name = segment_name(number);
+        for number in &numbers {
+            let name = segment_name(*number);
             self.disk.delete(&name).map_err(|error| {
                 StoreError::disk("cannot delete", self.disk.path(&name), &error)
             })?;
         }
-        Ok(gone.end - gone.start)
+        Ok(numbers.len() as u64)
     }
 
     fn take_spare(&self) -> bool {

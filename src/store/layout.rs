@@ -45,12 +45,27 @@ pub(super) struct SegmentHeader {
     pub(super) first_sequence: u64,
     /// The header CRC of the commit before that, 0 if there is none.
     pub(super) previous_crc: u32,
+    /// Set if it holds what was kept of commits, and not the commits themselves.
+    pub(super) rewritten: Option<Rewritten>,
+}
+
+/// What a segment that was written anew stands for: the commits from its first sequence on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rewritten {
+    /// Of how many segments, its own number and those after it.
+    pub(super) segments: u32,
+    /// The sequence of the first commit after them.
+    pub(super) next_sequence: u64,
+    /// The header CRC of the last of them.
+    pub(super) last_crc: u32,
 }
 
 /// What a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockKind {
     Commit,
+    /// What was kept of commits.
+    Kept,
     Footer,
     Base,
 }
@@ -92,6 +107,11 @@ impl SegmentHeader {
         page[24..32].copy_from_slice(&self.life.to_le_bytes());
         page[32..40].copy_from_slice(&self.first_sequence.to_le_bytes());
         page[40..44].copy_from_slice(&self.previous_crc.to_le_bytes());
+        if let Some(rewritten) = &self.rewritten {
+            page[44..48].copy_from_slice(&rewritten.segments.to_le_bytes());
+            page[48..56].copy_from_slice(&rewritten.next_sequence.to_le_bytes());
+            page[56..60].copy_from_slice(&rewritten.last_crc.to_le_bytes());
+        }
         let crc = crc32fast::hash(&page[..60]);
         page[60..64].copy_from_slice(&crc.to_le_bytes());
         page
@@ -110,12 +130,36 @@ impl SegmentHeader {
             life: fields.u64()?,
             first_sequence: fields.u64()?,
             previous_crc: fields.u32()?,
+            rewritten: match fields.u32()? {
+                0 => {
+                    fields.take(12)?;
+                    None
+                }
+                segments => Some(Rewritten {
+                    segments,
+                    next_sequence: fields.u64()?,
+                    last_crc: fields.u32()?,
+                }),
+            },
         };
-        fields.take(16)?;
         if fields.u32()? != crc32fast::hash(&bytes[..60]) {
             return Err("the checksum of the segment header does not match");
         }
         Ok(header)
+    }
+
+    /// The number of the segment after it.
+    pub(super) fn next_number(&self) -> u64 {
+        let segments = self.rewritten.map_or(1, |rewritten| rewritten.segments);
+        self.number.saturating_add(u64::from(segments))
+    }
+
+    /// What its blocks are, the footer apart.
+    pub(super) fn kind(&self) -> BlockKind {
+        match self.rewritten {
+            Some(_) => BlockKind::Kept,
+            None => BlockKind::Commit,
+        }
     }
 }
 
@@ -169,13 +213,15 @@ impl BlockKind {
     fn magic(self) -> &'static [u8; 4] {
         match self {
             Self::Commit => b"wcom",
-            Self::Footer => b"wfoo",
+            Self::Kept => b"wkep",
+            Self::Footer => b"wftr",
             Self::Base => b"wbas",
         }
     }
 }
 
 /// Builds one block: payload in, marks set between.
+#[derive(Default)]
 pub(super) struct BlockWriter {
     bytes: Vec<u8>,
 }
@@ -186,6 +232,11 @@ impl BlockWriter {
         buffer.clear();
         buffer.resize(HEADER, 0);
         Self { bytes: buffer }
+    }
+
+    /// Whether it holds no payload yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.len() <= HEADER
     }
 
     /// Where the next byte will stand, from the start of the block.
@@ -238,6 +289,15 @@ impl BlockWriter {
         let mut crc = [0; 4];
         crc.copy_from_slice(&header[60..]);
         (self.bytes, u32::from_le_bytes(crc))
+    }
+}
+
+/// Which page of its block this is, as its mark says; 0 for the first.
+pub(super) fn page_in_block(page: &[u8]) -> u64 {
+    let mut fields = Fields(page);
+    match fields.take(PAGE_MARK.len()) {
+        Ok(mark) if mark == PAGE_MARK => fields.u32().map_or(0, u64::from),
+        _ => 0,
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::types::{JournalItem, LoadFrom, LoadRequest, LogEntry, Partition};
 
-use super::index::{Fence, Place, Run, SegmentIndex, Slot, read_footer, slot, start_in};
+use super::index::{
+    Fence, Place, Run, SegmentIndex, Slot, entry_head_bytes, read_footer, slot, start_in,
+};
 use super::journal::{Shared, locked};
 use super::layout::{
-    BlockKind, ENTRY_HEADER, ITEM_HEADER, PAGE, life, position_in_block, read_item, with_marks,
+    BlockKind, HEADER, PAGE, SegmentHeader, life, position_in_block, read_item, with_marks,
     without_marks,
 };
 use super::segment::{Window, segment_name};
@@ -72,16 +74,30 @@ impl<D: Disk> Reader<D> {
                 bytes: 0,
                 withdrawals: None,
             };
-            let first = locked(&self.shared.index).first_segment();
+            let changes = locked(&self.shared.index).changes;
             match self.run(&mut load) {
                 Ok(true) => return Ok(load.entries),
                 // Entries were withdrawn between two pieces: what was read may not fit together.
                 Ok(false) => {}
-                // Segments went while they were read.
-                Err(_) if locked(&self.shared.index).first_segment() > first => {}
+                // Segments went, or were written anew, while they were read.
+                Err(_) if self.has_changed_since(changes) => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a file may be another than the index said. If it is just becoming another, waits
+    /// until it is.
+    fn has_changed_since(&self, changes: u64) -> bool {
+        let now = locked(&self.shared.index).changes;
+        if now % 2 == 1 {
+            drop(locked(&self.shared.recycling));
+        }
+        now % 2 == 1 || now != changes
+    }
+
+    pub(super) fn shared(&self) -> &Shared<D> {
+        &self.shared
     }
 
     /// Makes a spare segment ahead of need, so that the writer finds its space prefilled. Takes as
@@ -96,7 +112,8 @@ impl<D: Disk> Reader<D> {
 
     /// Lets go of the segments that hold nothing but entries that their partitions' checkpoints say
     /// may go, from the oldest on; how many. What else stood in them is written to the base first.
-    /// Takes a few syncs, and holds up no writer.
+    /// Even if none go, the base is written once for every segment that was sealed: what it knows
+    /// of need not be read when the journal is opened. Takes a few syncs, and holds up no writer.
     ///
     /// # Errors
     /// `Disk`, or `TooLarge` if the base would be: the journal goes on with the segments. What a
@@ -141,7 +158,9 @@ impl<D: Disk> Reader<D> {
     /// Reads a piece; true if the load is done.
     fn read(&self, load: &mut Load<'_>, piece: &Piece) -> Result<bool, StoreError> {
         if !piece.slots.is_empty() {
-            let entries = self.entries(&load.request.partition, piece)?;
+            let (segment, first) = (piece.segment, piece.first_index);
+            let partition = &load.request.partition;
+            let entries = self.entries(partition, segment, first, &piece.slots)?;
             if !load.take(entries) {
                 return Ok(true);
             }
@@ -154,8 +173,15 @@ impl<D: Disk> Reader<D> {
         Ok(next >= load.request.index_end)
     }
 
-    fn entries(&self, partition: &Partition, piece: &Piece) -> Result<Vec<LogEntry>, StoreError> {
-        let name = segment_name(piece.segment);
+    /// The entries of `slots`, the first of index `first_index`, from a segment.
+    pub(super) fn entries(
+        &self,
+        partition: &Partition,
+        segment: u64,
+        first_index: u64,
+        slots: &[Slot],
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let name = segment_name(segment);
         let path = self.shared.disk.path(&name);
         let file = self
             .shared
@@ -163,22 +189,18 @@ impl<D: Disk> Reader<D> {
             .open(&name)
             .map_err(|error| StoreError::disk("cannot open", path.clone(), &error))?;
         let mut window = Window::exact(&file, &path);
-        let ends: Vec<u64> = piece
-            .slots
-            .iter()
-            .map(|slot| end(partition, slot))
-            .collect();
-        let mut entries = Vec::with_capacity(piece.slots.len());
+        let ends: Vec<u64> = slots.iter().map(|slot| end(partition, slot)).collect();
+        let mut entries = Vec::with_capacity(slots.len());
         let mut together = 0;
-        for (at, slot) in piece.slots.iter().enumerate() {
+        for (at, slot) in slots.iter().enumerate() {
             let start = u64::from(slot.position);
             if at == together {
-                together = neighbours(&piece.slots, &ends, at);
+                together = neighbours(slots, &ends, at);
                 let bytes = ends[together - 1].saturating_sub(start);
                 window.read(start, bytes as usize)?;
             }
             let bytes = window.read(start, (ends[at] - start) as usize)?;
-            let index = piece.first_index + at as u64;
+            let index = first_index + at as u64;
             let entry = read_entry(bytes, start, partition, index)
                 .map_err(|reason| StoreError::damaged(path.clone(), start, reason))?;
             entries.push(entry);
@@ -187,7 +209,12 @@ impl<D: Disk> Reader<D> {
     }
 
     /// Where the entries of `partition` are in a sealed segment.
-    fn sealed_run(&self, partition: &Partition, fence: &Fence) -> Result<Run, StoreError> {
+    pub(super) fn sealed_run(
+        &self,
+        partition: &Partition,
+        fence: &Fence,
+    ) -> Result<Run, StoreError> {
+        let changes = locked(&self.shared.index).changes;
         let covers = |index: &SegmentIndex| {
             let run = index.get(partition)?;
             let slots = run.between(fence.first_index, fence.end_index);
@@ -228,6 +255,10 @@ impl<D: Disk> Reader<D> {
         })?;
         let mut footers = locked(&self.shared.footers);
         footers.retain(|(segment, _)| *segment != fence.segment);
+        if locked(&self.shared.index).changes != changes {
+            // It may be that of a file that is no more.
+            return Ok(run);
+        }
         footers.push_back((fence.segment, Arc::new(index)));
         if footers.len() > FOOTERS_MAX {
             footers.pop_front();
@@ -288,8 +319,7 @@ impl Load<'_> {
 
 /// Where on disk the item of `slot` ends.
 fn end(partition: &Partition, slot: &Slot) -> u64 {
-    let name = partition.channel.as_str().len();
-    let payload = (ITEM_HEADER + name + ENTRY_HEADER) as u64 + u64::from(slot.data_bytes);
+    let payload = entry_head_bytes(partition) + u64::from(slot.data_bytes);
     let start = u64::from(slot.position);
     start + with_marks(payload, start)
 }
@@ -329,7 +359,7 @@ fn read_entry(
     }
 }
 
-/// The footer of a sealed segment made anew from its commits, which end at `end`.
+/// The footer of a sealed segment made anew from its blocks, which end at `end`.
 fn rebuild<F: super::DiskFile>(
     window: &mut Window<'_, F>,
     life: u64,
@@ -337,11 +367,14 @@ fn rebuild<F: super::DiskFile>(
 ) -> Result<SegmentIndex, StoreError> {
     let damaged =
         |path: &str, position, reason: &str| StoreError::damaged(path.to_owned(), position, reason);
+    let kind = SegmentHeader::decode(window.read(0, HEADER)?)
+        .map_err(|reason| damaged(window.path, 0, reason))?
+        .kind();
     let mut index = SegmentIndex::new();
     let mut position = PAGE;
     while position < end {
         let (header, payload) = window
-            .block(position, BlockKind::Commit, life, end)?
+            .block(position, kind, life, end)?
             .map_err(|reason| damaged(window.path, position, reason))?;
         let mut offset = 0;
         while offset < payload.len() {

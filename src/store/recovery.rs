@@ -1,21 +1,30 @@
 //! What happens to a journal when it is opened: read everything, tell a torn end from damage in
 //! the middle, cut the one, refuse the other.
 
-use std::ops::RangeInclusive;
-
-use crate::types::{Incarnation, JournalItem, Sabotage};
+use crate::types::{CoveredEntries, Incarnation, JournalItem, Sabotage};
 
 use super::base::Base;
 use super::index::{Index, slot};
 use super::layout::{
-    BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, life, position_in_block, read_item,
+    BlockHeader, BlockKind, HEADER, PAGE, Rewritten, SegmentHeader, life, position_in_block,
+    read_item,
 };
 use super::reading::{Chain, Reading};
-use super::segment::{Tail, Window, segment_name};
+use super::segment::{KeptBlocks, Tail, Window, segment_name};
 use super::{Disk, DiskFile, FORMAT_VERSION, StoreError};
 
-/// Takes one item of the journal; an error ends the opening with [`StoreError::Rejected`].
-pub type Visit<'a> = &'a mut dyn FnMut(JournalItem) -> Result<(), String>;
+/// What opening a journal finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// An item.
+    Item(JournalItem),
+    /// Entries that need not be read: a checkpoint that was handed on before covers them.
+    Covered(CoveredEntries),
+}
+
+/// Takes what is found, one after the other; an error ends the opening with
+/// [`StoreError::Rejected`].
+pub type Visit<'a> = &'a mut dyn FnMut(Found) -> Result<(), String>;
 
 /// The journal as it was found.
 pub(super) struct Recovered<F> {
@@ -34,31 +43,42 @@ pub(super) fn recover<D: Disk>(
     disk: &D,
     incarnation: Incarnation,
     identity: u32,
-    segments: RangeInclusive<u64>,
+    segments: &[u64],
     base: Option<Base>,
     visit: Visit<'_>,
 ) -> Result<Recovered<D::File>, StoreError> {
-    let (mut number, last_number) = segments.into_inner();
-    let (mut file, mut header) = open_segment(disk, incarnation, identity, number)?;
+    let open = |number| open_segment(disk, incarnation, identity, number);
+    // There is one at least.
+    let (first, later) = segments.split_first().unwrap_or((&1, &[]));
+    let (mut file, mut header) = open(*first)?;
     let mut reading = Reading::new(&header, base, visit);
     check_chain(disk, &header, &reading.chain, "begin with the first commit")?;
     reading.begin()?;
-    while number < last_number {
-        let path = disk.path(&segment_name(number));
+    for number in later {
+        let path = disk.path(&segment_name(header.number));
         let mut window = Window::new(&file, &path);
-        let next = open_segment(disk, incarnation, identity, number + 1)?;
-        let until = Some(next.1.first_sequence);
-        let stop = follow(&mut window, &header, until, &mut reading)?;
-        if reading.chain.sequence < next.1.first_sequence {
-            return Err(StoreError::damaged(path, reading.chain.position, stop));
+        let next = open(*number)?;
+        match header.rewritten {
+            _ if follow_footer(&file, &path, &header, &next.1, &mut reading)? => {}
+            Some(stands_for) => follow_kept(&mut window, &header, &stands_for, &mut reading)?,
+            None => {
+                let until = Some(next.1.first_sequence);
+                let stop = follow(&mut window, &header, until, &mut reading)?;
+                if reading.chain.sequence < next.1.first_sequence {
+                    return Err(StoreError::damaged(path, reading.chain.position, stop));
+                }
+            }
         }
         let continues = "continue the segment before it";
         check_chain(disk, &next.1, &reading.chain, continues)?;
-        reading.seal();
-        number += 1;
+        reading.seal(*number);
         (file, header) = next;
     }
-    let path = disk.path(&segment_name(number));
+    let path = disk.path(&segment_name(header.number));
+    if header.rewritten.is_some() {
+        let reason = "it was written anew, and the segment after it is missing";
+        return Err(StoreError::damaged(path, 0, reason));
+    }
     let mut window = Window::new(&file, &path);
     let stop = follow(&mut window, &header, None, &mut reading)?;
     if let Some(known) = reading.lacks() {
@@ -77,7 +97,7 @@ pub(super) fn recover<D: Disk>(
     Ok(Recovered {
         index,
         tail: Tail {
-            name: segment_name(number),
+            name: segment_name(header.number),
             file,
             life: header.life,
             position: chain.position,
@@ -195,7 +215,77 @@ fn follow<F: DiskFile>(
     Ok("more commits than there should be")
 }
 
-/// Decodes a sound commit, remembers where its entries are, and hands its items on.
+/// Takes a sealed segment as its footer says, without reading more of it; says whether it did. Not
+/// if the footer is not sound or not of its end, or if there is more to know than that: items that
+/// the base does not know of, or entries that no checkpoint of the base covers.
+fn follow_footer<F: DiskFile>(
+    file: &F,
+    path: &str,
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+    reading: &mut Reading<'_>,
+) -> Result<bool, StoreError> {
+    if !reading.knows(next.first_sequence.saturating_sub(1)) {
+        return Ok(false);
+    }
+    let mut window = Window::exact(file, path);
+    let Some((position, footer, index)) = window.last_footer(header.life)? else {
+        return Ok(false);
+    };
+    let ends = (next.first_sequence, next.previous_crc);
+    let is_its_end = match header.rewritten {
+        Some(stands_for) => (stands_for.next_sequence, stands_for.last_crc) == ends,
+        None => (footer.sequence, footer.previous_crc) == ends,
+    };
+    if !is_its_end || !reading.covers(&index) {
+        return Ok(false);
+    }
+    for (partition, run) in &index {
+        reading.take_run(partition, run, path, position)?;
+    }
+    reading.chain = Chain {
+        sequence: next.first_sequence,
+        previous_crc: next.previous_crc,
+        position,
+        last: None,
+    };
+    reading.pass_base()?;
+    Ok(true)
+}
+
+/// Reads a segment that was written anew: blocks that count from 1, and after the last its footer,
+/// all of them synced before it had its name. The base must know of all that it stands for.
+fn follow_kept<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    header: &SegmentHeader,
+    stands_for: &Rewritten,
+    reading: &mut Reading<'_>,
+) -> Result<(), StoreError> {
+    let path = window.path;
+    let last = stands_for.next_sequence.saturating_sub(1);
+    if !reading.knows(last) {
+        let reason = format!("it stands for commits up to {last}, of which the base knows nothing");
+        return Err(StoreError::damaged(path.to_owned(), 0, reason));
+    }
+    let mut blocks = KeptBlocks::new(header);
+    loop {
+        let position = blocks.position;
+        let damaged = |reason: &str| StoreError::damaged(path.to_owned(), position, reason);
+        match blocks.next(window)?.map_err(damaged)? {
+            Some(payload) => take_items(path, position, &payload, reading)?,
+            None => break,
+        }
+    }
+    reading.chain = Chain {
+        sequence: stands_for.next_sequence,
+        previous_crc: stands_for.last_crc,
+        position: blocks.position,
+        last: None,
+    };
+    reading.pass_base()
+}
+
+/// Decodes a sound block, remembers where its entries are, and hands its items on.
 fn take_items(
     path: &str,
     position: u64,
@@ -209,13 +299,9 @@ fn take_items(
             .map_err(|reason| StoreError::damaged(path.to_owned(), stands, reason))?;
         offset += bytes;
         if let JournalItem::Entry { partition, entry } = &item {
-            let end = reading.index.end_index(partition);
-            if let Some(end) = end.filter(|end| entry.index > *end) {
-                let reason = format!(
-                    "entry {} of {partition} does not follow: the log ends before {end}",
-                    entry.index
-                );
-                return Err(StoreError::damaged(path.to_owned(), stands, reason));
+            let damaged = |reason| StoreError::damaged(path.to_owned(), stands, reason);
+            if !reading.continues(partition, entry.index, damaged)? {
+                continue;
             }
             reading
                 .index

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::layout::{BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, without_marks};
+use super::index::{SegmentIndex, read_footer};
+use super::layout::{
+    BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, page_in_block, without_marks,
+};
 use super::{Disk, DiskFile, StoreError};
 
 /// A segment in the making; a crash leaves it behind, the next start removes it.
@@ -119,6 +122,33 @@ impl<'a, F: DiskFile> Window<'a, F> {
         Ok(&self.buffer[from..from + bytes])
     }
 
+    /// The footer at the end of a file, before which there are blocks and after which nothing but
+    /// zeros: where it begins, and what it says. `None` if there is none that is sound.
+    pub(super) fn last_footer(
+        &mut self,
+        life: u64,
+    ) -> Result<Option<(u64, BlockHeader, SegmentIndex)>, StoreError> {
+        let file_bytes = self.file_bytes()?;
+        let mut page = file_bytes / PAGE;
+        let in_block = loop {
+            page = page.saturating_sub(1);
+            if page == 0 {
+                return Ok(None);
+            }
+            let bytes = self.read(page * PAGE, PAGE as usize)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                break page_in_block(bytes);
+            }
+        };
+        let position = page.checked_sub(in_block).map(|page| page * PAGE);
+        let Some(position) = position.filter(|position| *position > 0) else {
+            return Ok(None);
+        };
+        let block = self.block(position, BlockKind::Footer, life, file_bytes)?;
+        let footer = block.and_then(|(header, payload)| Ok((header, read_footer(&payload)?)));
+        Ok(footer.ok().map(|(header, index)| (position, header, index)))
+    }
+
     /// The block at `position` of a file of `file_bytes`: its header and its payload. The inner
     /// error says why there is none.
     pub(super) fn block(
@@ -141,5 +171,57 @@ impl<'a, F: DiskFile> Window<'a, F> {
             return Ok(Err("the checksum of the commit does not match"));
         }
         Ok(Ok((header, without_marks(bytes, start))))
+    }
+}
+
+/// Goes through the blocks of a segment that was written anew.
+pub(super) struct KeptBlocks {
+    life: u64,
+    /// Of the block to come.
+    sequence: u64,
+    previous_crc: u32,
+    pub(super) position: u64,
+}
+
+impl KeptBlocks {
+    /// From the first on.
+    pub(super) fn new(header: &SegmentHeader) -> Self {
+        Self {
+            life: header.life,
+            sequence: 1,
+            previous_crc: 0,
+            position: PAGE,
+        }
+    }
+
+    /// The payload of the next; `None` where its footer says that there is none. The inner error
+    /// says what is damaged: all was synced before the segment had its name.
+    pub(super) fn next<F: DiskFile>(
+        &mut self,
+        window: &mut Window<'_, F>,
+    ) -> Result<Result<Option<Vec<u8>>, &'static str>, StoreError> {
+        let file_bytes = window.file_bytes()?;
+        let (position, life) = (self.position, self.life);
+        let mut kind = BlockKind::Kept;
+        let mut block = window.block(position, kind, life, file_bytes)?;
+        if let Err(reason) = block {
+            kind = BlockKind::Footer;
+            block = window.block(position, kind, life, file_bytes)?;
+            block = block.map_err(|_| reason);
+        }
+        let (header, payload) = match block {
+            Ok(block) => block,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if (header.sequence, header.previous_crc) != (self.sequence, self.previous_crc) {
+            return Ok(Err("a block that does not follow the one before it"));
+        }
+        if kind == BlockKind::Footer {
+            return Ok(Ok(None));
+        }
+        self.sequence += 1;
+        self.previous_crc = header.crc;
+        self.position += header.block_bytes();
+        Ok(Ok(Some(payload)))
     }
 }

@@ -87,6 +87,20 @@ pub enum JournalItem {
     },
 }
 
+/// Entries of one term that a journal holds and that its partition's newest checkpoint covers:
+/// `first_index <= i < end_index`. All that opening a journal tells of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoveredEntries {
+    /// Whose log they belong to.
+    pub partition: Partition,
+    /// The first of them. It withdraws what stood in its place, and all after it.
+    pub first_index: u64,
+    /// The index after the last.
+    pub end_index: u64,
+    /// Their term.
+    pub term: u64,
+}
+
 /// A partition's state after the committed entry `index`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {

@@ -14,7 +14,9 @@ mod time;
 
 pub use command::{Command, TrimCause};
 pub use cursor::{CursorChange, CursorDoes, CursorStart};
-pub use journal::{Checkpoint, EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry};
+pub use journal::{
+    Checkpoint, CoveredEntries, EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry,
+};
 pub use limits::Limits;
 pub use names::{
     ChannelName, Incarnation, NodeName, Partition, RecordId, RecordIdError, ReplicaId,

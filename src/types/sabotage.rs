@@ -66,11 +66,17 @@ pub enum Sabotage {
     ForgottenCursors,
     /// Records that are let go of before a cursor came to them are in no account.
     UncountedMiss,
+    /// A segment that is written anew lacks an entry that must stay.
+    ForgetfulCompaction,
+    /// Hard states are lost with the segments that they stood in.
+    VotelessBase,
+    /// Segments are written anew with all that may go.
+    HoardingCompaction,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -101,6 +107,9 @@ impl Sabotage {
         Self::EarlyAck,
         Self::ForgottenCursors,
         Self::UncountedMiss,
+        Self::ForgetfulCompaction,
+        Self::VotelessBase,
+        Self::HoardingCompaction,
     ];
 
     /// Its name on the command line.
@@ -135,6 +144,9 @@ impl Sabotage {
             Self::EarlyAck => "early-ack",
             Self::ForgottenCursors => "forgotten-cursors",
             Self::UncountedMiss => "uncounted-miss",
+            Self::ForgetfulCompaction => "forgetful-compaction",
+            Self::VotelessBase => "voteless-base",
+            Self::HoardingCompaction => "hoarding-compaction",
         }
     }
 

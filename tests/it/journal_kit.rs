@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use weft::store::{Disk, Identity, Journal, Settings, StoreError};
+use weft::store::{Disk, Found, Identity, Journal, Reader, Settings, StoreError};
 use weft::types::{
-    EntryKind, Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, Partition, Wall,
+    CoveredEntries, EntryKind, Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry,
+    Partition, Wall,
 };
 
 /// Small segments, so that a test crosses many.
@@ -24,12 +25,41 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn open<D: Disk>(disk: &D) -> Result<(Journal<D>, Vec<JournalItem>), StoreError> {
-    let mut items = Vec::new();
-    let journal = Journal::open(disk.clone(), &identity(), SETTINGS, &mut |item| {
-        items.push(item);
+    let mut all = Vec::new();
+    let journal = Journal::open(disk.clone(), &identity(), SETTINGS, &mut |found| {
+        all.push(found);
         Ok(())
     })?;
+    let reader = journal.reader();
+    let mut items = Vec::new();
+    for found in all {
+        match found {
+            Found::Item(item) => items.push(item),
+            Found::Covered(covered) => items.extend(read(&reader, covered)?),
+        }
+    }
     Ok((journal, items))
+}
+
+/// Reads entries that the journal only told of, but those that were withdrawn later.
+fn read<D: Disk>(
+    reader: &Reader<D>,
+    covered: CoveredEntries,
+) -> Result<Vec<JournalItem>, StoreError> {
+    let partition = covered.partition;
+    let mut entries = reader.load(&LoadRequest {
+        id: 0,
+        partition: partition.clone(),
+        from: LoadFrom::Index(covered.first_index),
+        index_end: covered.end_index,
+        bytes_max: u64::MAX,
+    })?;
+    entries.retain(|entry| entry.term == covered.term);
+    let item = |entry| JournalItem::Entry {
+        partition: partition.clone(),
+        entry,
+    };
+    Ok(entries.into_iter().map(item).collect())
 }
 
 pub(crate) fn partition(number: u32) -> Partition {

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use rustix::process::Signal;
 use weft::channel::{Stamp, Stream};
-use weft::store::{Identity, Journal, RealDisk, Settings};
+use weft::store::{Found, Identity, Journal, RealDisk, Settings};
 use weft::types::{Checkpoint, EntryKind, JournalItem, LogEntry, Partition, Record, Wall};
 use weft::wire::client::{ConfirmLevel, Publish, Reply, Request};
 use weft::wire::entry::EntryHead;
@@ -69,9 +69,12 @@ fn rewrite(fabric: &Fabric, node: &str, change: impl FnOnce(&mut Vec<JournalItem
         disk,
         &identity(weft::types::Incarnation(1)),
         settings,
-        &mut |item| {
-            items.push(item);
-            Ok(())
+        &mut |found| match found {
+            Found::Item(item) => {
+                items.push(item);
+                Ok(())
+            }
+            Found::Covered(entries) => Err(format!("{entries:?} in a journal of one segment")),
         },
     );
     let incarnation = journal.expect("a journal").incarnation();

@@ -22,6 +22,9 @@ const RECORDS_MAX: usize = 4_000;
 /// So many at a time.
 const ROUND: usize = 50;
 
+/// Bytes of a record of the quiet channel, which keeps everything.
+const QUIET: usize = 1_000;
+
 /// What each node says of its disk and of `audit`: (journal bytes, first offset, next offset).
 fn looks(fabric: &Fabric) -> Vec<(u64, u64, u64)> {
     let mut command = weft();
@@ -59,6 +62,10 @@ fn client(fabric: &Fabric) -> Client {
 
 /// Publishes the records `numbers`; the body of each names its offset.
 fn publish(fabric: &Fabric, numbers: Range<usize>) {
+    publish_to(fabric, "audit.big", BODY, numbers);
+}
+
+fn publish_to(fabric: &Fabric, subject: &str, body: usize, numbers: Range<usize>) {
     let count = numbers.len();
     let client = client(fabric);
     let options = PublisherOptions {
@@ -70,8 +77,8 @@ fn publish(fabric: &Fabric, numbers: Range<usize>) {
         scope.spawn(move || {
             for number in numbers {
                 let record = Record {
-                    subject: "audit.big".to_owned(),
-                    body: Bytes::from(vec![number as u8; BODY]),
+                    subject: subject.to_owned(),
+                    body: Bytes::from(vec![number as u8; body]),
                     ..Record::default()
                 };
                 publisher.send(&record).expect("taken");
@@ -86,13 +93,16 @@ fn has_space_back((bytes, _, next): &(u64, u64, u64)) -> bool {
     *next > RECORDS as u64 && *next * BODY as u64 > 2 * bytes
 }
 
-/// The space comes back while records are written, not once all is quiet; how many were.
+/// The space comes back while records are written, not once all is quiet; how many were. With each
+/// round goes one to the quiet channel.
 fn publish_until_space_comes_back(fabric: &Fabric) -> usize {
     let seen = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| {
             let mut records = 0;
             while records < RECORDS || (records < RECORDS_MAX && !seen.load(Ordering::Acquire)) {
+                let round = records / ROUND;
+                publish_to(fabric, "orders.quiet", QUIET, round..round + 1);
                 publish(fabric, records..records + ROUND);
                 records += ROUND;
             }
@@ -110,8 +120,8 @@ fn publish_until_space_comes_back(fabric: &Fabric) -> usize {
     })
 }
 
-/// Nodes whose `audit` keeps 2 MiB, in journals of small segments.
-fn fabric() -> Fabric {
+/// The busy channel keeps little, in a journal of small segments.
+fn small() -> Fabric {
     let fabric = Fabric::new(&NAMES);
     let text = fabric.text();
     let audit = "[channel.audit]\n";
@@ -123,7 +133,7 @@ fn fabric() -> Fabric {
 /// Nothing waits for a node that is away; when it is back, it begins anew with what is left.
 #[test]
 fn space_comes_back_while_a_node_is_away_and_it_goes_on_with_a_snapshot() {
-    let fabric = fabric();
+    let fabric = small();
     let mut nodes = NAMES.map(|name| fabric.start(name));
     healthy(&fabric);
     publish(&fabric, 0..ROUND);
@@ -156,9 +166,83 @@ fn space_comes_back_while_a_node_is_away_and_it_goes_on_with_a_snapshot() {
     }
 }
 
+/// What `weft journal` says of the folder of a node that does not run.
+fn journal(fabric: &Fabric, args: &[&str], node: &str) -> String {
+    let mut command = weft();
+    command.arg("journal").args(args);
+    let output = command.arg(fabric.data(node)).output().expect("weft runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
+    text(output.stdout)
+}
+
+/// All that ever was in the quiet channel is there, byte for byte.
+fn assert_quiet(fabric: &Fabric, count: usize) {
+    let client = client(fabric);
+    let wanted = Wanted::new("orders.#", Start::Start);
+    let mut subscription = client.subscribe(wanted).expect("subscribed");
+    // Four partitions, each in its order; no key, so that each record may be in any.
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        match subscription.next_within(Duration::from_secs(60)) {
+            Ok(Item::Record(delivered)) => {
+                let body = delivered.record.body;
+                assert_eq!(body.len(), QUIET);
+                assert!(body.iter().all(|byte| *byte == body[0]));
+                numbers.push(usize::from(body[0]));
+            }
+            other => panic!("after {}: {other:?}", numbers.len()),
+        }
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_channel_that_keeps_everything_holds_back_nobody_elses_space() {
+    let fabric = small();
+    let mut nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    let records = publish_until_space_comes_back(&fabric);
+    let quiet = records / ROUND;
+    let written = (BODY * records) as u64;
+    wait_until("every node has its space back", || {
+        let looks = looks(&fabric);
+        looks.len() == 3 && looks.iter().all(|(bytes, ..)| *bytes < written / 2)
+    });
+    assert_quiet(&fabric, quiet);
+    for node in &mut nodes {
+        node.kill();
+    }
+    for name in NAMES {
+        let verified = journal(&fabric, &["verify", "--json"], name);
+        let verified: Value = serde_json::from_str(&verified).expect("an object");
+        assert_eq!(verified["sound"], true, "{verified}");
+        let segments = verified["segments"].as_array().expect("segments");
+        let anew = |segment: &&Value| segment["stands_for"].as_u64() > Some(0);
+        assert!(segments.iter().any(|one| anew(&one)), "{verified}");
+        assert_eq!(segments[0]["first_sequence"], 1, "its beginning is there");
+        let dump = journal(&fabric, &["dump", "--json"], name);
+        let records = dump.lines().filter(|line| {
+            let item: Value = serde_json::from_str(line).expect("an object");
+            let of = item["partition"].as_str().expect("a partition");
+            of.starts_with("orders/") && item["item"] == "records"
+        });
+        assert_eq!(records.count(), quiet, "{name}");
+    }
+    let nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    assert_quiet(&fabric, quiet);
+    publish_to(&fabric, "orders.quiet", QUIET, quiet..quiet + 1);
+    assert_quiet(&fabric, quiet + 1);
+    let ledger = ledger(&fabric, "orders");
+    assert_eq!(ledger["balanced"], true, "{ledger}");
+    drop(nodes);
+}
+
 #[test]
 fn what_a_channel_lets_go_of_is_free_again_and_the_rest_survives_kill_9() {
-    let fabric = fabric();
+    let fabric = small();
     let mut nodes = NAMES.map(|name| fabric.start(name));
     healthy(&fabric);
     let records = publish_until_space_comes_back(&fabric);

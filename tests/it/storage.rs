@@ -1,6 +1,7 @@
 //! The journal at rest: reads, withdrawals, damage, foreign and hostile folders, and the seam
 //! `Disk`, on this machine's disk and on the simulated one.
 
+mod compaction;
 mod damage;
 mod examined;
 mod recycling;

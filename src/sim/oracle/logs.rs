@@ -3,6 +3,7 @@
 //! back, commits that are never withdrawn, and a disk that gives back what was synced.
 
 mod checkpoints;
+mod kept;
 mod recovered;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ pub(super) mod publishes;
 pub(super) mod retention;
 pub(super) mod signals;
 pub(super) mod silence;
+pub(super) mod space;
 pub(super) mod speech;
 
 use std::rc::Rc;

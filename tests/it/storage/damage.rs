@@ -1,5 +1,8 @@
 //! Damage on the disk: what stops the opening, what is cut off, what is made anew.
 
+use weft::store::{Found, examine};
+use weft::types::Checkpoint;
+
 use super::*;
 
 #[test]
@@ -71,13 +74,99 @@ fn a_footer_that_is_damaged_is_made_anew() {
         let mut page = [0; 4];
         for number in 1..file.bytes().expect("a length").div_ceil(PAGE) {
             file.read_at(&mut page, number * PAGE).expect("a read");
-            if &page == b"wfoo" {
+            if &page == b"wftr" {
                 disk.flip_bit(&name, (number * PAGE + 80) * 8);
                 damaged += 1;
             }
         }
     }
     assert!(damaged > 2, "{damaged} footers");
+    assert_loads(&journal, &Model::of(&items));
+}
+
+/// What opening finds: entries, and how many it only tells of.
+fn found(disk: &SimDisk) -> Result<(Journal<SimDisk>, u64, u64), StoreError> {
+    let (mut read, mut told) = (0, 0);
+    let journal = Journal::open(disk.clone(), &identity(), SETTINGS, &mut |found| {
+        match found {
+            Found::Item(JournalItem::Entry { .. }) => read += 1,
+            Found::Item(_) => {}
+            Found::Covered(covered) => told += covered.end_index - covered.first_index,
+        }
+        Ok(())
+    })?;
+    Ok((journal, read, told))
+}
+
+/// So opening takes as long as the footers and the newest segment do.
+#[test]
+fn a_sealed_segment_is_not_read_if_its_footer_says_all() {
+    let disk = SimDisk::new(5);
+    let (mut journal, _) = open(&disk).expect("a journal");
+    let items: Vec<JournalItem> = (1..=60)
+        .map(|i| entry(1 + i / 8, i, vec![i as u8; 6_000]))
+        .collect();
+    items
+        .iter()
+        .for_each(|item| commit(&mut journal, std::slice::from_ref(item)));
+    drop(journal);
+    let (mut journal, read, told) = found(&disk).expect("a journal without a base");
+    assert_eq!((read, told), (60, 0));
+    let checkpoint = Checkpoint {
+        index: 60,
+        term: 8,
+        next_offset: 60,
+        time: Wall(60),
+        keep_from: 1,
+        before_term: 0,
+        before_offset: 0,
+        before_time: Wall(0),
+        state: Bytes::from_static(b"what they led to"),
+    };
+    let partition = partition(0);
+    commit(
+        &mut journal,
+        &[JournalItem::Checkpoint {
+            partition,
+            checkpoint,
+        }],
+    );
+    assert_eq!(journal.reader().recycle(), Ok(0), "all of it must stay");
+    drop(journal);
+    disk.kill();
+    let (journal, read, told) = found(&disk).expect("a journal with a base");
+    assert!(
+        read + told == 60 && read < 10,
+        "{read} read, {told} told of"
+    );
+    assert_loads(&journal, &Model::of(&items));
+    drop(journal);
+    // Damage shows where it is read.
+    let bit = (3 * PAGE + 700) * 8;
+    disk.flip_bit(FIRST, bit);
+    let (journal, ..) = found(&disk).expect("it is not looked at");
+    let error = journal.reader().load(&request(LoadFrom::Index(1)));
+    assert!(
+        matches!(error, Err(StoreError::Damaged { .. })),
+        "{error:?}"
+    );
+    drop(journal);
+    let examined = examine(&disk, &mut |_, _, _| {}).expect("damage is no error");
+    assert_eq!(examined.damage.len(), 1, "{:?}", examined.damage);
+    // A footer that cannot be trusted is none.
+    let file = disk.open(FIRST).expect("the first segment");
+    let pages = file.bytes().expect("a length") / PAGE;
+    disk.flip_bit(FIRST, ((pages - 1) * PAGE + 70) * 8);
+    assert!(matches!(
+        found(&disk).map(drop),
+        Err(StoreError::Damaged { .. })
+    ));
+    disk.flip_bit(FIRST, bit);
+    let (journal, more, fewer) = found(&disk).expect("its commits say all");
+    assert!(
+        more > read && more + fewer == 60,
+        "{more} read, {fewer} told of"
+    );
     assert_loads(&journal, &Model::of(&items));
 }
 

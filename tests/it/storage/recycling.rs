@@ -284,9 +284,13 @@ fn a_log_that_began_anew_stays_whole_while_others_give_back_space() {
     assert!(!items.contains(&snapshot(&partition(0))));
 }
 
-/// A folder of the format before is read, and goes on in this one.
+/// A folder of a format before is read, and goes on in this one.
 #[test]
-fn a_folder_of_the_first_format_goes_on() {
+fn a_folder_of_an_earlier_format_goes_on() {
+    goes_on(1);
+}
+
+fn goes_on(version: u8) {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk).expect("an empty disk");
     commit(&mut journal, &[founding(&partition(0)), entry(1, 1, "one")]);
@@ -300,7 +304,7 @@ fn a_folder_of_the_first_format_goes_on() {
     };
     let text = String::from_utf8(read("identity", 4096)).expect("text");
     let (body, _) = text.split_once("check").expect("a check");
-    let body = body.replace("format 2", "format 1");
+    let body = body.replace("format 2", &format!("format {version}"));
     let text = format!("{body}check {:08x}\n", crc32fast::hash(body.as_bytes()));
     let write = |name: &str, bytes: &[u8]| {
         let file = disk.open(name).expect("a file");
@@ -308,7 +312,7 @@ fn a_folder_of_the_first_format_goes_on() {
     };
     write("identity", text.as_bytes());
     let mut header = read(super::FIRST, 64);
-    header[8] = 1;
+    header[8] = version;
     header[12..16].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_le_bytes());
     let crc = crc32fast::hash(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());

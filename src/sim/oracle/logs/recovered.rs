@@ -14,8 +14,8 @@ const ORACLE: &str = "a disk gives back what was synced";
 #[derive(Default)]
 struct Rebuilt {
     logs: BTreeMap<Partition, ReplicaLog>,
-    /// The first entry given of each.
-    firsts: BTreeMap<Partition, u64>,
+    /// The entries given of each that were not withdrawn, and their terms.
+    given: BTreeMap<Partition, BTreeMap<u64, u64>>,
     /// Those that begin with a snapshot. Entries that were void before it may come after it, until
     /// a hard state does.
     begun: BTreeSet<Partition>,
@@ -43,16 +43,16 @@ impl Logs {
                 JournalItem::Snapshot { .. } if log.is_covered() => true,
                 JournalItem::Snapshot { .. } => {
                     rebuilt.begun.insert(partition.clone());
-                    rebuilt.firsts.remove(&partition);
+                    rebuilt.given.remove(&partition);
                     false
                 }
                 JournalItem::Entry { entry, .. } => {
                     let begins = log.term == 0 && rebuilt.begun.contains(&partition);
                     let void = begins && !self.follows(&partition, &log, entry);
                     if !void {
-                        let first = rebuilt.firsts.entry(partition.clone());
-                        let first = first.or_insert(entry.index);
-                        *first = entry.index.min(*first);
+                        let given = rebuilt.given.entry(partition.clone()).or_default();
+                        given.split_off(&entry.index);
+                        given.insert(entry.index, entry.term);
                     }
                     void || self.is_covered(machine, &partition, &mut log, entry)?
                 }
@@ -63,7 +63,7 @@ impl Logs {
             }
             rebuilt.logs.insert(partition, log);
         }
-        rebuilt.check_firsts(machine)?;
+        rebuilt.check_kept(machine)?;
         self.compare(machine, rebuilt.logs, kept)
     }
 
@@ -149,17 +149,19 @@ impl Logs {
 }
 
 impl Rebuilt {
-    /// What a checkpoint keeps must be there.
-    fn check_firsts(&self, machine: MachineId) -> Verdict {
+    /// What a checkpoint keeps must be there, all of it.
+    fn check_kept(&self, machine: MachineId) -> Verdict {
+        let none = BTreeMap::new();
         for (partition, log) in &self.logs {
-            let kept = log.checkpoint.filter(|(index, from)| from <= index);
-            let Some((index, keep_from)) = kept else {
+            let Some((index, keep_from)) = log.checkpoint else {
                 continue;
             };
-            let first = self.firsts.get(partition);
-            if first.is_none_or(|first| *first > keep_from) {
+            let given = self.given.get(partition).unwrap_or(&none);
+            let mut kept = keep_from..=index;
+            if let Some(lost) = kept.find(|kept| given.get(kept) != Some(&log.term_at(*kept))) {
                 let says = format!(
-                    "machine {machine} has no entry {keep_from} of {index}, which was to stay"
+                    "machine {machine} has no entry {lost} of {index}, of which those from \
+                     {keep_from} on were to stay"
                 );
                 return broken(ORACLE, Some(partition), says);
             }
