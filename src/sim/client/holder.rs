@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::consumer::read;
 use super::{Act, Client, Desk, Mood, Scene, Stage};
 use crate::sim::heap::ClientNo;
+use crate::sim::oracle::cursors::SKIPS;
 use crate::sim::oracle::silence::Question;
 use crate::sim::oracle::{Oracles, Verdict, broken};
 use crate::types::{Offset, Partition, Pattern, Span, Time};
@@ -18,6 +19,8 @@ use crate::wire::{Code, encode_request};
 
 /// A subscription that hears nothing for so long is sent again.
 const RESEND: Span = Span::from_secs(5);
+
+const UNCOMMITTED: &str = "nothing is delivered uncommitted";
 
 /// One reader.
 #[derive(Debug)]
@@ -142,14 +145,13 @@ impl Holder {
             return broken("a subscription has one token", Some(&partition), says);
         }
         self.tokens.push(token);
-        const ORACLE: &str = "nothing is delivered uncommitted";
         let offsets = delivery.records.iter().map(|record| record.0);
         for offset in offsets.clone() {
-            oracles.told(ORACLE, &partition, offset)?;
+            oracles.told(UNCOMMITTED, &partition, offset)?;
         }
         let ends = deliver.next.unwrap_or(held.next);
         if ends > 0 {
-            oracles.told(ORACLE, &partition, ends - 1)?;
+            oracles.told(UNCOMMITTED, &partition, ends - 1)?;
         }
         for offset in offsets.chain([ends]) {
             let (of, between) = ((&partition, token), (held.next, offset));
@@ -157,9 +159,12 @@ impl Holder {
                 commits, retention, ..
             } = &*oracles;
             let skipped = oracles.cursors.skipped(of, between, commits, retention);
-            if let Some(skipped) = skipped {
-                // Nothing but what is gone by now may be passed over.
-                oracles.told_gone(&partition, skipped + 1)?;
+            // Nothing but what is gone by now may be passed over.
+            if let Some(skipped) = skipped
+                && oracles.told_gone(&partition, skipped + 1).is_err()
+            {
+                let says = format!("holder {token} was not given {skipped}, which is there");
+                return broken(SKIPS, Some(&partition), says);
             }
             if offset < held.next {
                 let says = format!("{offset} came after {}", held.next);

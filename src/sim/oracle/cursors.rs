@@ -57,7 +57,8 @@ struct Found {
     above: BTreeSet<Offset>,
 }
 
-const SKIPS: &str = "a cursor passes over nothing that nobody acked";
+/// The promise that nothing is passed over.
+pub(in crate::sim) const SKIPS: &str = "a cursor passes over nothing that nobody acked";
 const AGAIN: &str = "what is acked is not delivered again";
 
 impl Cursors {
