@@ -5,8 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::{Disk, DiskFile, StoreError};
+
+/// How often a lock that is taken is tried, and the pause between: a fork takes less.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A folder on this machine.
 #[derive(Debug, Clone)]
@@ -95,11 +101,16 @@ impl Disk for RealDisk {
             .create(true)
             .truncate(false)
             .open(self.folder.join(name))?;
-        match file.try_lock() {
-            Ok(()) => Ok(RealLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+        // A process that this one forks holds all of its locks until it runs its own program: one
+        // that was just let go of may be taken for a moment still.
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(RealLock { _file: file }),
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
