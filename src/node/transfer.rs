@@ -397,8 +397,8 @@ fn check_head(head: &SnapshotHead, bytes_max: u64) -> Result<(), String> {
     if !(ordered && offsets && terms && head.index_term <= head.term) {
         let (start, index) = (head.start, head.index);
         return Err(format!(
-            "its log begins after entry {start}, its state is of entry {index}, and one of that, of \
-             their terms, offsets and times contradicts another"
+            "its log begins after entry {start}, its state is of entry {index}: these, or their \
+             terms, offsets and times, contradict each other"
         ));
     }
     Ok(())

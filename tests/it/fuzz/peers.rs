@@ -100,38 +100,49 @@ fn fitting(random: &mut ChaCha8Rng) -> PeerMessage {
             start: random.gen_bool(0.3).then_some(number),
             refusal: None,
         }),
-        6 => PeerMessage::Snapshot(snapshot(channel, partition, random)),
-        7 => PeerMessage::Wanted(SnapshotWanted {
+        6..9 => of_a_replica(channel, partition, random),
+        _ => PeerMessage::Raft(raft(channel, partition, random)),
+    }
+}
+
+/// A message about a snapshot or a cursor.
+fn of_a_replica(
+    channel: weft::types::ChannelName,
+    partition: u32,
+    random: &mut ChaCha8Rng,
+) -> PeerMessage {
+    match random.gen_range(0..3) {
+        0 => PeerMessage::Snapshot(snapshot(channel, partition, random)),
+        1 => PeerMessage::Wanted(SnapshotWanted {
             channel,
             partition,
             from: replica("b").raft_id(),
             term: index(random),
             start: index(random),
             index: index(random),
-            position: number,
+            position: index(random),
         }),
-        8 => PeerMessage::Cursor(CursorAsk {
-            request: number,
+        _ => PeerMessage::Cursor(CursorAsk {
+            request: index(random),
             channel,
             partition,
             cursor: "reader".to_owned(),
             does: [
                 CursorAct::Open {
                     from: FetchFrom::Start,
-                    holder: number,
+                    holder: index(random),
                 },
                 CursorAct::Ack {
                     token: index(random),
-                    ranges: vec![(index(random), number)],
+                    ranges: vec![(index(random), index(random))],
                 },
                 CursorAct::Seek {
-                    to: FetchFrom::Offset(number),
+                    to: FetchFrom::Offset(index(random)),
                 },
                 CursorAct::Delete,
             ][random.gen_range(0..4)]
             .clone(),
         }),
-        _ => PeerMessage::Raft(raft(channel, partition, random)),
     }
 }
 

@@ -33,6 +33,42 @@ fn every_byte_example_is_what_the_code_writes_and_reads() {
     }
 }
 
+fn audit() -> Audit {
+    Audit {
+        id: Some(3),
+        channel: "orders".into(),
+        partition: 2,
+        from: 5,
+        to: 9,
+    }
+}
+
+fn audited() -> Audited {
+    Audited {
+        id: Some(3),
+        node: "a".into(),
+        account: Account {
+            start: 5,
+            applied: 5,
+            first_offset: 8,
+            next_offset: 9,
+            retained_bytes: 64,
+            trimmed_by_age: 8,
+            ..Account::default()
+        },
+        read: Some(EntriesRead {
+            from: 5,
+            to: 6,
+            first_offset: 8,
+            next_offset: 9,
+            records: 1,
+            bytes: 64,
+            digest: vec![1, 2, 3, 4],
+            ..EntriesRead::default()
+        }),
+    }
+}
+
 fn requests() -> BTreeMap<&'static str, Bytes> {
     let publish = Publish {
         id: Some(1),
@@ -83,19 +119,12 @@ fn requests() -> BTreeMap<&'static str, Bytes> {
         cursor: "billing".into(),
         partition: Some(2),
     };
-    let audit = Audit {
-        id: Some(3),
-        channel: "orders".into(),
-        partition: 2,
-        from: 5,
-        to: 9,
-    };
     let shown = [
         ("hello", Request::Hello(Hello::default()), vec![]),
         ("publish", Request::Publish(publish), record("")),
         ("subscribe", Request::Subscribe(subscribe), vec![]),
         ("ack", Request::Ack(ack), vec![]),
-        ("audit", Request::Audit(audit), vec![]),
+        ("audit", Request::Audit(audit()), vec![]),
         ("subscribe-cursor", Request::Subscribe(with_cursor), vec![]),
         ("ack-one", Request::Ack(ack_one), vec![]),
         ("seek", Request::Seek(seek), vec![]),
@@ -135,29 +164,6 @@ fn replies() -> BTreeMap<&'static str, Bytes> {
         count: 1,
         ..Deliver::default()
     };
-    let audited = Audited {
-        id: Some(3),
-        node: "a".into(),
-        account: Account {
-            start: 5,
-            applied: 5,
-            first_offset: 8,
-            next_offset: 9,
-            retained_bytes: 64,
-            trimmed_by_age: 8,
-            ..Account::default()
-        },
-        read: Some(EntriesRead {
-            from: 5,
-            to: 6,
-            first_offset: 8,
-            next_offset: 9,
-            records: 1,
-            bytes: 64,
-            digest: vec![1, 2, 3, 4],
-            ..EntriesRead::default()
-        }),
-    };
     let mut refuse = Code::Busy.refuse(Some(1), "later");
     refuse.retry_after_ms = Some(100);
     let cursor = CursorReply {
@@ -178,7 +184,7 @@ fn replies() -> BTreeMap<&'static str, Bytes> {
         ("confirm", Reply::Confirm(confirm), vec![]),
         ("deliver", Reply::Deliver(deliver), record("orders.new")),
         ("refuse", Reply::Refuse(refuse), vec![]),
-        ("audited", Reply::Audited(audited), vec![]),
+        ("audited", Reply::Audited(audited()), vec![]),
         ("cursor", Reply::Cursor(cursor), vec![]),
         ("taken-over", Reply::End(end), vec![]),
     ];
