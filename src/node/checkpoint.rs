@@ -36,12 +36,6 @@ impl Node {
         };
         let (index, keep_from) = (checkpoint.index, checkpoint.keep_from);
         let start = LogStart::before(&checkpoint);
-        let place = LogStart {
-            index,
-            term: checkpoint.term,
-            offset: checkpoint.next_offset,
-            time: checkpoint.time,
-        };
         let item = JournalItem::Checkpoint {
             partition: partition.clone(),
             checkpoint,
@@ -49,7 +43,6 @@ impl Node {
         if self.journal.push_checkpoint(item, self.now.mono) {
             member.checkpointed = (index, keep_from);
             member.replica.compact(start);
-            member.remember_place(place);
             return;
         }
         self.warn(format!(
@@ -71,11 +64,13 @@ impl Node {
         }
     }
 
-    /// Looks which replicas answer their leaders, and how far those have synced.
-    pub(super) fn note_answers(&mut self) {
+    /// Looks where the logs are by now, which replicas answer their leaders, and how far those have
+    /// synced.
+    pub(super) fn note_progress(&mut self) {
         for slot in self.slots.values_mut() {
             if let Slot::Member(member) = slot {
                 member.note_answers(self.now.mono);
+                member.remember_place();
             }
         }
     }
@@ -84,16 +79,8 @@ impl Node {
 impl Member {
     /// The state of the partition, unless the last checkpoint says it all.
     fn checkpoint(&self) -> Option<Checkpoint> {
-        let index = self.replica.applied();
-        if index < self.covered {
-            return None;
-        }
-        let here = LogStart {
-            index,
-            term: self.replica.term_at(index).filter(|_| index > 0)?,
-            offset: self.stream.next_offset(),
-            time: self.stream.last_time(),
-        };
+        let here = self.place()?;
+        let index = here.index;
         let start = self.dispensable(here);
         let keep_from = start.index + 1;
         ((index, keep_from) != self.checkpointed).then(|| Checkpoint {
@@ -118,8 +105,24 @@ impl Member {
         place.copied().unwrap_or(self.replica.start())
     }
 
-    /// Remembers a place in the log, for when nothing before it is needed.
-    fn remember_place(&mut self, place: LogStart) {
+    /// Where the log is: what has been applied. Nothing while the state is ahead of that.
+    fn place(&self) -> Option<LogStart> {
+        let index = self.replica.applied();
+        let known = index > 0 && index >= self.covered;
+        known.then_some(LogStart {
+            index,
+            term: self.replica.term_at(index)?,
+            offset: self.stream.next_offset(),
+            time: self.stream.last_time(),
+        })
+    }
+
+    /// Remembers where the log is, for when nothing before that is needed.
+    fn remember_place(&mut self) {
+        let newest = self.places.back().map_or(0, |place| place.index);
+        let Some(place) = self.place().filter(|place| place.index > newest) else {
+            return;
+        };
         let start = self.replica.start().index;
         self.places.retain(|known| known.index >= start);
         self.places.push_back(place);

@@ -56,7 +56,7 @@ pub(super) struct Member {
     /// No replica that answers its leader lacks the entries up to this one, as this node was told
     /// last.
     pub(super) replicated: u64,
-    /// Where the log could begin: at the entries of the last checkpoints.
+    /// Where the log has been, from time to time: there it could begin.
     pub(super) places: VecDeque<LogStart>,
     /// When each replica answered last, while this one leads; by raft id.
     pub(super) answered: BTreeMap<u64, Time>,

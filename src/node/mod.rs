@@ -319,7 +319,7 @@ impl Node {
             self.expire_interest();
             self.probe_sessions();
             self.propose_commands();
-            self.note_answers();
+            self.note_progress();
             self.pump_transfers();
             self.write_checkpoints();
         }

@@ -172,8 +172,9 @@ pub const SNAPSHOT_RESEND: Span = Span::from_secs(1);
 /// last piece has arrived, and is as large as a commit of the journal at most.
 pub const SNAPSHOTS_MAX: usize = 4;
 
-/// Places in a log that are remembered for the next checkpoint with their offsets, per partition.
-/// When there are as many, every other one is forgotten.
+/// Places in a log that are remembered with their offsets, one a beat, per partition: the next
+/// checkpoint lets go of what is before one of them. When there are as many, every other one is
+/// forgotten.
 pub const LOG_PLACES_MAX: usize = 256;
 
 /// A leader holds a fetch that finds nothing new for this long, then answers that there is nothing.

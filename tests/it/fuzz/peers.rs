@@ -36,8 +36,8 @@ fn index(random: &mut ChaCha8Rng) -> u64 {
 fn fitting(random: &mut ChaCha8Rng) -> PeerMessage {
     let channel = ["orders", "audit", "ticks"][random.gen_range(0..3)].into();
     let partition = random.gen_range(0..5);
-    let number = index(random);
-    let bytes = Bytes::from(vec![0x81; random.gen_range(0..20)]);
+    let (number, length) = (index(random), random.gen_range(0..20));
+    let bytes = Bytes::from(vec![0x81; length]);
     match random.gen_range(0..10) {
         0 => PeerMessage::State(State {
             wall: Wall(number),
@@ -93,25 +93,18 @@ fn fitting(random: &mut ChaCha8Rng) -> PeerMessage {
                 token: index(random),
             }),
         }),
-        5 => PeerMessage::Fetched(Fetched {
-            request: number,
-            entries: vec![bytes],
-            next: index(random),
-            start: random.gen_bool(0.3).then_some(number),
-            refusal: None,
-        }),
-        6..9 => of_a_replica(channel, partition, random),
+        5..9 => of_a_replica(channel, partition, random),
         _ => PeerMessage::Raft(raft(channel, partition, random)),
     }
 }
 
-/// A message about a snapshot or a cursor.
+/// A message about a snapshot, a cursor or a fetch.
 fn of_a_replica(
     channel: weft::types::ChannelName,
     partition: u32,
     random: &mut ChaCha8Rng,
 ) -> PeerMessage {
-    match random.gen_range(0..3) {
+    match random.gen_range(0..4) {
         0 => PeerMessage::Snapshot(snapshot(channel, partition, random)),
         1 => PeerMessage::Wanted(SnapshotWanted {
             channel,
@@ -121,6 +114,13 @@ fn of_a_replica(
             start: index(random),
             index: index(random),
             position: index(random),
+        }),
+        2 => PeerMessage::Fetched(Fetched {
+            request: index(random),
+            entries: vec![Bytes::from_static(&[0x81; 7])],
+            next: index(random),
+            start: random.gen_bool(0.3).then(|| index(random)),
+            refusal: None,
         }),
         _ => PeerMessage::Cursor(CursorAsk {
             request: index(random),
