@@ -24,7 +24,15 @@ impl Node {
             let message = format!("{} holds no replica of {partition}", self.name);
             return self.refuse(client, Code::NoPartition.refuse(audit.id, message));
         };
-        let applied = member.replica.applied();
+        let (applied, covered) = (member.replica.applied(), member.covered);
+        if applied < covered {
+            let message = format!(
+                "{} is still sent entries {applied} to {covered} of {partition}, which it counts \
+                 already",
+                self.name
+            );
+            return self.refuse(client, publish::refuse(Code::Busy, audit.id, message));
+        }
         if audit.to <= audit.from {
             return self.audited(&partition, client, audit.id, None);
         }

@@ -22,6 +22,8 @@ pub(super) struct Transfer {
     start: u64,
     /// Nothing while it waits for its turn.
     sending: Option<Sending>,
+    /// Whether it is larger than what a journal takes, which was told.
+    too_large: bool,
 }
 
 /// A snapshot on its way.
@@ -98,6 +100,7 @@ impl Node {
             let transfer = Transfer {
                 start,
                 sending: None,
+                too_large: false,
             };
             member.transfers.insert(raft_id, transfer);
         }
@@ -151,16 +154,21 @@ impl Node {
                     self.mail.post(&voter.node, piece);
                 }
                 Some(_) => {}
-                None if *sending < SNAPSHOTS_MAX => match member.snapshot(&voter, now) {
-                    Some(new) if new.head.bytes <= bytes_max => {
-                        owed.start = new.head.start;
-                        let new = owed.sending.insert(new);
-                        self.mail.post(&voter.node, new.piece(0, now));
-                        *sending += 1;
+                None if *sending < SNAPSHOTS_MAX && !owed.too_large => {
+                    match member.snapshot(&voter, now) {
+                        Some(new) if new.head.bytes <= bytes_max => {
+                            owed.start = new.head.start;
+                            let new = owed.sending.insert(new);
+                            self.mail.post(&voter.node, new.piece(0, now));
+                            *sending += 1;
+                        }
+                        Some(new) => {
+                            owed.too_large = true;
+                            too_large = Some((voter.node.clone(), new.head.bytes));
+                        }
+                        None => {}
                     }
-                    Some(new) => too_large = Some((voter.node.clone(), new.head.bytes)),
-                    None => {}
-                },
+                }
                 None => {}
             }
             member.transfers.insert(raft_id, owed);
