@@ -83,6 +83,7 @@ impl Drop for NodeHandle {
 
 /// Runs a node on this thread until SIGINT or SIGTERM, or until it cannot go on. `data` is its
 /// folder; `seed` decides all that is random in the core, and is another one for each start.
+/// `replaces`: a folder of this node is gone for good, and this one takes its place.
 ///
 /// # Errors
 /// Why it did not start. Nothing is bound then.
@@ -91,10 +92,12 @@ pub fn run_node(
     name: &str,
     data: &Path,
     seed: u64,
+    replaces: bool,
 ) -> Result<Exit, StartError> {
     fatal::end_process_on_panic();
     raise_open_files(topology.limits.sessions_max);
-    let prepared = Prepared::new(topology, name, data, seed)?;
+    let mut prepared = Prepared::new(topology, name, data, seed)?;
+    prepared.replaces = replaces;
     let (events, inbox) = unbounded_channel();
     let to_stop = events.clone();
     let signals = move || stop_on_signals(to_stop);
@@ -162,6 +165,7 @@ struct Prepared {
     journal: Journal<RealDisk>,
     recovery: Recovery,
     seed: u64,
+    replaces: bool,
     // Last, so that it outlives all sockets.
     gate: Option<Gate>,
 }
@@ -196,6 +200,7 @@ impl Prepared {
             journal,
             recovery,
             seed,
+            replaces: false,
             gate,
         })
     }
@@ -216,6 +221,7 @@ impl Prepared {
             journal,
             recovery,
             seed,
+            replaces,
             gate,
         } = self;
         let clock = Clock::start();
@@ -224,6 +230,7 @@ impl Prepared {
             name: sockets.node().name.clone(),
             incarnation: journal.incarnation(),
             seed,
+            replaces,
         };
         let node = Node::new(config, recovery, clock.now())?;
         let board = http.is_some().then(Board::default);

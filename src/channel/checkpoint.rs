@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cursor::Cursors;
 use super::extent::Extent;
 use super::stream::{Stored, Stream, Window};
-use crate::types::{Limits, Sabotage, Wall};
+use crate::types::{Limits, Members, Sabotage, Wall};
 
 /// What is written, by field name, so that a later version may add some.
 #[derive(Serialize, Deserialize)]
@@ -22,6 +22,9 @@ struct State {
     /// Absent in states that were written before there were any.
     #[serde(default)]
     cursors: Cursors,
+    /// Absent in states that were written before one could be replaced.
+    #[serde(default)]
+    members: Members,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +61,7 @@ impl Stream {
                 true => Cursors::default(),
                 false => self.cursors.clone(),
             },
+            members: self.members.clone(),
         };
         // Encoding a struct of integers, byte strings and lists into memory has no way to fail.
         let bytes = rmp_serde::to_vec_named(&state).expect("a state always encodes");
@@ -72,6 +76,7 @@ impl Stream {
         stream.last_time = state.time;
         stream.clock = state.heard;
         stream.cursors = state.cursors;
+        stream.members = state.members;
         for known in state.producers {
             let stored = known.stored.into_iter();
             let window = Window {
@@ -92,7 +97,10 @@ impl Stream {
 mod tests {
     use super::*;
     use crate::channel::Stamp;
-    use crate::types::{Command, CursorChange, CursorDoes, CursorStart, TrimCause};
+    use crate::types::{
+        Command, CursorChange, CursorDoes, CursorStart, Incarnation, MembersChange, ReplicaId,
+        TrimCause,
+    };
 
     #[derive(Serialize)]
     struct Older {
@@ -138,6 +146,15 @@ mod tests {
         let done = stream.apply_command(&Command::Cursors { changes }, Wall(50));
         assert!(done.iter().all(Result::is_ok), "{done:?}");
         stream.apply_command(&trim, Wall(50));
+        let replica = |incarnation| ReplicaId {
+            node: "a".into(),
+            incarnation: Incarnation(incarnation),
+        };
+        stream.found(&[replica(1)]);
+        let learner = replica(2);
+        let change = MembersChange::Learn { learner };
+        stream.apply_command(&Command::Members { change }, Wall(50));
+        assert_eq!(stream.members().learners, [replica(2)]);
         let mut again = Stream::decode(&stream.encode(), &limits).expect("decodes");
         assert_eq!(again, stream);
         assert_eq!((again.unretained(20), again.first_offset()), (5, 17));
@@ -165,6 +182,7 @@ mod tests {
         });
         let older = Stream::decode(&older.expect("encodes"), &limits).expect("decodes");
         assert_eq!((older.cursor_count(), older.heard()), (0, stream.heard()));
+        assert_eq!(older.members(), &Members::default());
         for end in 0..bytes.len() {
             assert!(Stream::decode(&bytes[..end], &limits).is_err());
         }

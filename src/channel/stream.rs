@@ -10,13 +10,14 @@ use bytes::Bytes;
 
 use super::cursor::{CursorAccount, CursorError, CursorPosition, Cursors};
 use super::extent::{Bounds, Extent, Trimmed};
-use crate::types::{Command, Limits, Offset, Sabotage, Wall};
+use crate::types::{Command, Limits, Members, Offset, ReplicaId, Sabotage, Wall};
 
 /// The state of one stream partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     pub(super) extent: Extent,
     pub(super) cursors: Cursors,
+    pub(super) members: Members,
     pub(super) last_time: Wall,
     pub(super) windows: BTreeMap<Bytes, Window>,
     /// The producers by when they were last heard.
@@ -87,6 +88,7 @@ impl Stream {
         Self {
             extent: Extent::default(),
             cursors: Cursors::default(),
+            members: Members::default(),
             last_time: Wall(0),
             windows: BTreeMap::new(),
             by_age: BTreeMap::new(),
@@ -95,6 +97,18 @@ impl Stream {
             window_max: limits.producer_window as usize,
             clock: 0,
         }
+    }
+
+    /// The partition was founded with these voters; a state that knows its members keeps them.
+    pub fn found(&mut self, voters: &[ReplicaId]) {
+        if self.members == Members::default() {
+            self.members = Members::founded(voters);
+        }
+    }
+
+    /// Who the members are by now.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     /// The next offset to become visible.
@@ -218,6 +232,10 @@ impl Stream {
                 return changes
                     .map(|change| self.cursors.change(change, retained))
                     .collect();
+            }
+            Command::Members { change } => {
+                // One that came too late changes nothing.
+                self.members.apply(change);
             }
             Command::ForgetProducers { heard } => {
                 let kept = self.by_age.split_off(&heard.saturating_add(1));

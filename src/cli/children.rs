@@ -49,6 +49,8 @@ pub(crate) struct Launch {
     pub(crate) data: Option<PathBuf>,
     /// Where its stderr is appended to; else it comes out of ours.
     pub(crate) log: Option<PathBuf>,
+    /// Whether its folder takes the place of one that is gone.
+    pub(crate) replaces: bool,
 }
 
 /// Asks all children to stop, waits, and kills those that do not.
@@ -195,6 +197,9 @@ impl Launch {
     fn spawn(&self) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.arg("node").arg("--exit-with-parent");
+        if self.replaces {
+            command.arg("--replace");
+        }
         if let Some(data) = &self.data {
             command.arg("--data").arg(data);
         }

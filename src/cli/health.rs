@@ -125,7 +125,8 @@ impl Health {
                 problems.push(format!("{channel}/{number}: nobody is known to lead it"));
                 continue;
             };
-            for replica in &partition.view.replicas {
+            let replicas = &partition.view.replicas;
+            for replica in replicas.iter().filter(|replica| !replica.learner) {
                 let lag = replica.lag.unwrap_or(0);
                 if lag > LAG_MAX {
                     let node = &replica.node;

@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// The data folder [default: the topology's, else ./weft-data/NAME]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The node's former data folder is lost for good: fill this one anew, and let it take that
+    /// one's votes. Never give the old one back afterwards
+    #[arg(long)]
+    replace: bool,
     /// Stop once stdin ends, which is how a supervisor's death shows
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -56,7 +60,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         true => PREDECESSOR_STOPS,
         false => Duration::ZERO,
     };
-    match run_once_free(&topology, &args.name, (&data, seed), patience) {
+    let folder = (data.as_path(), seed, args.replace);
+    match run_once_free(&topology, &args.name, folder, patience) {
         Ok(Exit::Stopped) => Ok(ExitCode::SUCCESS),
         Ok(Exit::Failed(why)) => Err(Failure::internal(format!("node {}: {why}", args.name))),
         Err(error) => Err(Failure::User(miette::miette!(
@@ -71,13 +76,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 fn run_once_free(
     topology: &Topology,
     name: &str,
-    (data, seed): (&Path, u64),
+    (data, seed, replaces): (&Path, u64, bool),
     patience: Duration,
 ) -> Result<Exit, StartError> {
     let deadline = Instant::now() + patience;
     let mut told = false;
     loop {
-        match actor::run_node(topology.clone(), name, data, seed) {
+        match actor::run_node(topology.clone(), name, data, seed, replaces) {
             Err(error) if error.is_in_use() && Instant::now() < deadline => {
                 if !told {
                     tracing::info!("waits until another process has stopped: {error}");

@@ -135,9 +135,12 @@ fn partitions(health: &Health) -> Table<6> {
             Some(leader) => leader.to_owned(),
             None => format!("none ({})", view.role),
         };
-        let replicas = view.replicas.iter().map(|replica| match replica.lag {
-            Some(lag) => format!("{}:{lag}", replica.node),
-            None => replica.node.clone(),
+        let replicas = view.replicas.iter().map(|replica| {
+            let learner = if replica.learner { "(learner)" } else { "" };
+            match replica.lag {
+                Some(lag) => format!("{}{learner}:{lag}", replica.node),
+                None => format!("{}{learner}", replica.node),
+            }
         });
         table.row([
             format!("{channel}/{number}"),

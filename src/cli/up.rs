@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Keep each node's data in DIR/NAME [default: the topology's, else ./weft-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The data folder of NODE is lost for good: fill an empty one anew in its place
+    #[arg(long, value_name = "NODE")]
+    replace: Vec<String>,
     /// Leave a node that died dead
     #[arg(long)]
     no_restart: bool,
@@ -51,6 +54,23 @@ enum Event {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let topology = read_topology(args.file.as_deref())?;
+    let declared = |name: &&String| {
+        topology
+            .nodes
+            .iter()
+            .any(|node| node.name.as_str() == **name)
+    };
+    if let Some(name) = args.replace.iter().find(|name| !declared(name)) {
+        let names: Vec<&str> = topology
+            .nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .collect();
+        return Err(Failure::user(
+            format!("the topology has no node {name} whose folder could be replaced"),
+            format!("its nodes are {}", names.join(", ")),
+        ));
+    }
     let watched = watched(&args)?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot find this program: {error}")))?;
@@ -65,6 +85,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         node: node.name.to_string(),
         data: (args.data.is_some() || node.data.is_none()).then(|| root.join(node.name.as_str())),
         log: None,
+        replaces: args.replace.contains(&node.name.to_string()),
     };
     let mut nodes: Vec<Supervised> = topology
         .nodes

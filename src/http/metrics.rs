@@ -232,10 +232,11 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "weft_replica_lag_entries",
         &["channel", "partition", "replica"],
-        "how far a replica is behind; told by the leader",
+        "how far a voter is behind; told by the leader",
         |view, to| {
             for own in &view.partitions {
-                for replica in &own.replicas {
+                // One that is filled has the node of the voter whose place it takes.
+                for replica in own.replicas.iter().filter(|replica| !replica.learner) {
                     if let Some(lag) = replica.lag {
                         let number = own.partition.to_string();
                         to.count(&[&own.channel, &number, &replica.node], lag);

@@ -142,8 +142,8 @@ impl Member {
             return;
         };
         let mut replicated = self.replica.applied();
-        for voter in self.replica.voters() {
-            let id = voter.raft_id();
+        for member in self.replica.members().all() {
+            let id = member.raft_id();
             let Some((matched, active)) = self.replica.progress(id) else {
                 continue;
             };

@@ -70,6 +70,12 @@ impl Node {
         }
         if founding.voters.contains(&self.me()) {
             self.begin_founding(partition, founding);
+        } else if self.replaces {
+            let me = self.me();
+            self.info(format!(
+                "{partition} is to be filled here: {me} takes a former folder's place"
+            ));
+            self.begin_founding(partition, founding);
         } else {
             self.warn(format!(
                 "{partition} was founded with {}; this data folder ({}) is not among them and has \
@@ -87,7 +93,7 @@ impl Node {
             return;
         };
         let founding = founding.clone();
-        let member = self.begin_member(founding, RecoveredLog::default(), None);
+        let member = self.begin_member(founding, RecoveredLog::default(), (None, 0));
         self.slots
             .insert(partition.clone(), Slot::Member(Box::new(member)));
         self.dirty.insert(partition.clone());
@@ -112,20 +118,22 @@ impl Node {
         &self,
         founding: Founding,
         log: RecoveredLog,
-        stream: Option<Stream>,
+        (stream, covered): (Option<Stream>, u64),
     ) -> Member {
+        let mut stream = stream.unwrap_or_else(|| Stream::new(&self.topology.limits));
+        stream.found(&founding.voters);
         let config = ReplicaConfig {
             partition: founding.partition.clone(),
             me: self.me(),
-            voters: founding.voters.clone(),
+            members: stream.members().clone(),
+            covered,
             seed: self.seed,
             cache_bytes: self.topology.limits.cache_bytes,
         };
-        let stream = stream.unwrap_or_else(|| Stream::new(&self.topology.limits));
         Member::new(self.me(), Replica::new(config, log), stream, founding)
     }
 
-    fn me(&self) -> ReplicaId {
+    pub(super) fn me(&self) -> ReplicaId {
         ReplicaId {
             node: self.name.clone(),
             incarnation: self.incarnation,

@@ -8,6 +8,7 @@ use super::member::{
     Intake, Member, Slot, Waiting, WaitingBatch, accepted, apply_entry, digest, refused,
 };
 use super::persist::Done;
+use super::replacing::node_of;
 use crate::channel::{Bounds, Stamp, Verdict};
 use crate::replica::NotLeader;
 use crate::types::limits::{APPEND_BYTES_MAX, BATCH_HEAD_MAX, PRODUCER_BYTES_MAX};
@@ -133,13 +134,8 @@ impl Node {
                 .await_sync(Done::Ready(partition.clone(), number));
         }
         for message in output.messages {
-            let voter = member
-                .replica
-                .voters()
-                .iter()
-                .find(|v| v.raft_id() == message.to);
-            if let Some(voter) = voter {
-                self.mail.post(&voter.node, PeerMessage::Raft(message));
+            if let Some(node) = node_of(member.replica.members(), &self.peers, message.to) {
+                self.mail.post(&node, PeerMessage::Raft(message));
             }
         }
         if let Some(load) = output.load {

@@ -22,11 +22,11 @@ pub(super) enum Slot {
     Unfounded(Option<Founding>),
     /// It was founded with other lives of folders: this one has no vote and waits to be replaced.
     Stranger(Founding),
-    /// A voter.
+    /// A voter, or one that is on the way to be one.
     Member(Box<Member>),
 }
 
-/// A voter of a partition.
+/// A replica of a partition.
 pub(super) struct Member {
     pub(super) me: ReplicaId,
     pub(super) replica: Replica,
@@ -53,6 +53,8 @@ pub(super) struct Member {
     pub(super) last_stamp: Wall,
     /// The index of the newest command that this leader proposed; 0 for none.
     pub(super) commanded: u64,
+    /// While it serves: what was committed at the last beat.
+    pub(super) beat_commit: Option<u64>,
     /// No replica that answers its leader lacks the entries up to this one, as this node was told
     /// last.
     pub(super) replicated: u64,
@@ -128,6 +130,7 @@ impl Member {
             served: false,
             last_stamp,
             commanded: 0,
+            beat_commit: None,
             replicated: 0,
             places: VecDeque::new(),
             answered: BTreeMap::new(),

@@ -27,6 +27,7 @@ mod peers;
 mod persist;
 mod publish;
 mod recovery;
+mod replacing;
 mod report;
 mod requests;
 mod route;
@@ -79,6 +80,8 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// Draws everything random in it. Another one for each start.
     pub seed: u64,
+    /// Whether it takes the place of a folder of its node that is gone for good.
+    pub replaces: bool,
 }
 
 /// One node of the fabric.
@@ -89,6 +92,7 @@ pub struct Node {
     /// One start of the process: signals and requests of different starts never mix.
     life: Incarnation,
     seed: u64,
+    replaces: bool,
     now: Now,
     started: Time,
     out: Outbox,
@@ -129,6 +133,7 @@ impl Node {
             name,
             incarnation,
             seed,
+            replaces,
         } = config;
         if topology.node(&name).is_none() {
             return Err(NodeError::NoSuchNode(name));
@@ -167,6 +172,7 @@ impl Node {
             incarnation,
             life,
             seed,
+            replaces,
             now,
             started: now.mono,
             placement,
@@ -236,7 +242,8 @@ impl Node {
                 });
             }
             let stream = Some(recovered.stream);
-            let mut member = self.begin_member(recovered.founding, recovered.log, stream);
+            let state = (stream, recovered.covered);
+            let mut member = self.begin_member(recovered.founding, recovered.log, state);
             member.replica.compact(recovered.dispensable);
             member.replicated = recovered.dispensable.index;
             member.covered = recovered.covered;
@@ -319,6 +326,7 @@ impl Node {
             self.expire_interest();
             self.probe_sessions();
             self.propose_commands();
+            self.tend_members();
             self.note_progress();
             self.pump_transfers();
             self.write_checkpoints();

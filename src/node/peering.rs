@@ -102,6 +102,7 @@ impl Node {
                 channel: channel.clone(),
                 partition: number,
                 founding,
+                joins: matches!(slot, Slot::Member(member) if !member.replica.is_voter()),
             });
             if let Slot::Member(member) = slot
                 && member.replica.is_serving()
@@ -217,16 +218,14 @@ impl Node {
             if !member.replica.is_leader() {
                 continue;
             }
-            let down = |voter: &&crate::types::ReplicaId| {
-                voter.node != self.name && !self.peers.is_up(&voter.node, now)
+            // One that runs in another folder by now is gone.
+            let down = |replica: &&crate::types::ReplicaId| {
+                let peer = self.peers.get(&replica.node);
+                let same = peer.and_then(|peer| peer.incarnation) == Some(replica.incarnation);
+                replica.node != self.name && !(same && self.peers.is_up(&replica.node, now))
             };
-            let ids: Vec<u64> = member
-                .replica
-                .voters()
-                .iter()
-                .filter(down)
-                .map(|v| v.raft_id())
-                .collect();
+            let members = member.replica.members().all();
+            let ids: Vec<u64> = members.filter(down).map(|down| down.raft_id()).collect();
             for raft_id in ids {
                 member.replica.report_unreachable(raft_id);
             }
@@ -261,17 +260,21 @@ impl Node {
             return;
         };
         let partition = Partition::new(&channel, message.partition);
+        let Some(Slot::Member(member)) = self.slots.get(&partition) else {
+            return;
+        };
+        let to = member.replica.members().find(message.to);
+        if to.is_some_and(|to| to.node == self.name && *to != member.me) {
+            // For the folder that this one replaces.
+            return;
+        }
+        let speaks = self.speaks_as(from, message.from, member);
         let Some(Slot::Member(member)) = self.slots.get_mut(&partition) else {
             return;
         };
-        let sender = member
-            .replica
-            .voters()
-            .iter()
-            .find(|v| v.raft_id() == message.from);
-        let why = match sender {
-            Some(voter) if voter.node == *from => member.replica.handle_message(message).err(),
-            _ => Some("its sender is another voter, or none".to_owned()),
+        let why = match speaks {
+            true => member.replica.handle_message(message).err(),
+            false => Some("its sender is another member, or none".to_owned()),
         };
         self.dirty.insert(partition.clone());
         if let Some(why) = why {

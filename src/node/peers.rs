@@ -1,7 +1,7 @@
 //! Who the other nodes are, as they state it themselves: lives, epochs, clocks, what they hold and
 //! what they lead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::limits::{PEER_DOWN, STRANGERS_MAX};
 use crate::types::{Incarnation, NodeName, Now, Partition, Time, Wall};
@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) stalled: bool,
     /// The partitions it is declared to hold, with the mark of the founding record it has.
     pub(super) holds: BTreeMap<Partition, Option<u32>>,
+    /// Those of them in which it takes the place of a folder that is gone.
+    pub(super) joins: BTreeSet<Partition>,
     former: Option<Incarnation>,
     /// When two lives were last heard in turn: two nodes run under one name.
     pub(super) doubled: Option<Time>,
@@ -81,6 +83,7 @@ impl Peers {
             }
             peer.former = peer.incarnation.replace(envelope.incarnation);
             peer.holds.clear();
+            peer.joins.clear();
         }
         peer.epoch = Some(envelope.epoch);
         peer.heard = Some(now);
@@ -93,6 +96,10 @@ impl Peers {
             peer.told = Some((state.wall, now.mono));
             peer.stopping = state.stopping;
             peer.stalled = state.stalled;
+            let joins = state.holds.iter().filter(|holds| holds.joins);
+            let of =
+                |holds: &crate::wire::peer::Holds| Partition::new(&holds.channel, holds.partition);
+            peer.joins = joins.map(of).collect();
             let held = |holds: crate::wire::peer::Holds| {
                 (
                     Partition::new(&holds.channel, holds.partition),

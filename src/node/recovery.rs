@@ -88,7 +88,8 @@ impl Recovery {
         if self.partitions.contains_key(&partition) || founding.partition != partition {
             return Err(error());
         }
-        let stream = Stream::new(&self.limits);
+        let mut stream = Stream::new(&self.limits);
+        stream.found(&founding.voters);
         let log = RecoveredLog::default();
         self.partitions.insert(
             partition,
@@ -117,7 +118,7 @@ impl RecoveredPartition {
         if !begins && self.log.commit() != checkpoint.index {
             return Ok(());
         }
-        self.stream = decode(checkpoint, limits)?;
+        self.stream = self.decode(checkpoint, limits)?;
         if begins {
             self.log = RecoveredLog::after(checkpoint);
         }
@@ -131,19 +132,22 @@ impl RecoveredPartition {
         limits: &Limits,
     ) -> Result<(), RecoveryError> {
         if self.log.handle_snapshot(checkpoint) {
-            self.stream = decode(checkpoint, limits)?;
+            self.stream = self.decode(checkpoint, limits)?;
             self.covered = checkpoint.index;
             self.dispensable = LogStart::before(checkpoint);
         }
         Ok(())
     }
-}
 
-fn decode(checkpoint: &Checkpoint, limits: &Limits) -> Result<Stream, RecoveryError> {
-    Stream::decode(&checkpoint.state, limits).map_err(|error| RecoveryError::Unreadable {
-        index: checkpoint.index,
-        error,
-    })
+    fn decode(&self, checkpoint: &Checkpoint, limits: &Limits) -> Result<Stream, RecoveryError> {
+        let decoded = Stream::decode(&checkpoint.state, limits);
+        let mut stream = decoded.map_err(|error| RecoveryError::Unreadable {
+            index: checkpoint.index,
+            error,
+        })?;
+        stream.found(&self.founding.voters);
+        Ok(stream)
+    }
 }
 
 fn apply(stream: &mut Stream, entry: &LogEntry) -> Result<(), RecoveryError> {

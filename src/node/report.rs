@@ -2,6 +2,7 @@
 
 use super::io::ClientId;
 use super::member::Slot;
+use super::replacing::stranger_problem;
 use super::{
     ChannelView, DiskView, Node, NodeView, PartitionView, PeerView, ReplicaView, SessionsView,
     TrimmedView,
@@ -9,7 +10,7 @@ use super::{
 use crate::channel::Trimmed;
 use crate::topology::Topology;
 use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN};
-use crate::types::{Partition, Span};
+use crate::types::{Members, Partition, ReplicaId, Span};
 use crate::wire::client::{Inspect, Reply, View};
 
 impl Node {
@@ -90,11 +91,14 @@ impl Node {
             Slot::Unfounded(_) => view.role = "unfounded".to_owned(),
             Slot::Stranger(founding) => {
                 view.role = "stranger".to_owned();
-                view.replicas = replicas(founding.voters.iter(), |_| None);
+                view.replicas = replicas(&Members::founded(&founding.voters), |_| None);
             }
             Slot::Member(member) => {
                 let replica = &member.replica;
-                view.role = replica.role().to_owned();
+                view.role = match replica.role() {
+                    "follower" if !replica.is_voter() => "learner".to_owned(),
+                    role => role.to_owned(),
+                };
                 view.term = replica.term();
                 view.last = replica.last_index();
                 view.commit = replica.commit();
@@ -107,7 +111,7 @@ impl Node {
                 let cursors = member.stream.cursors();
                 view.cursors = cursors.map(super::lead_cursors::view).collect();
                 let matched = |raft_id| Some((replica.progress(raft_id)?.0, replica.last_index()));
-                view.replicas = replicas(replica.voters().iter(), matched);
+                view.replicas = replicas(replica.members(), matched);
             }
         }
         view
@@ -165,10 +169,7 @@ impl Node {
                     None => format!("{name} was never heard"),
                 });
             }
-            if peer
-                .doubled
-                .is_some_and(|when| now.since(when) < Span(5 * PEER_DOWN.0))
-            {
+            if peer.is_doubled(now) {
                 problems.push(format!("two nodes run under the name {name}"));
             }
             let ahead = peer.clock_offset_ms(self.now).unwrap_or(0);
@@ -204,12 +205,7 @@ impl Node {
                     ),
                 });
             }
-            Slot::Stranger(_) => problems.push(format!(
-                "{partition} was founded with another data folder of this node; this one ({}) has \
-                 no vote in it and holds nothing: give the old folder back (a replica cannot be \
-                 filled anew yet; the others serve without it)",
-                self.incarnation
-            )),
+            Slot::Stranger(_) => problems.push(stranger_problem(partition, &self.me())),
             Slot::Member(member) => {
                 if let Some(reason) = member.replica.failure() {
                     problems.push(format!("{partition} stopped taking part here: {reason}"));
@@ -222,6 +218,7 @@ impl Node {
                 if let Some((name, _)) = doubt {
                     problems.push(format!("{name} has another founding record of {partition}"));
                 }
+                problems.extend(self.replacement_problems(partition, member));
                 if self.routes.leader(partition).is_none() {
                     problems.push(format!("{partition} has no leader"));
                 }
@@ -239,18 +236,19 @@ pub(super) fn declared_subjects(topology: &Topology) -> String {
     channels.collect::<Vec<_>>().join("; ")
 }
 
-fn replicas<'a>(
-    voters: impl Iterator<Item = &'a crate::types::ReplicaId>,
-    matched: impl Fn(u64) -> Option<(u64, u64)>,
-) -> Vec<ReplicaView> {
+fn replicas(members: &Members, matched: impl Fn(u64) -> Option<(u64, u64)>) -> Vec<ReplicaView> {
+    let replica = |replica: &ReplicaId, learner| {
+        let known = matched(replica.raft_id());
+        ReplicaView {
+            node: replica.node.to_string(),
+            matched: known.map(|(matched, _)| matched),
+            lag: known.map(|(matched, last)| last.saturating_sub(matched)),
+            learner,
+        }
+    };
+    let voters = members.voters.iter().map(|voter| replica(voter, false));
+    let learners = members.learners.iter();
     voters
-        .map(|voter| {
-            let known = matched(voter.raft_id());
-            ReplicaView {
-                node: voter.node.to_string(),
-                matched: known.map(|(matched, _)| matched),
-                lag: known.map(|(matched, last)| last.saturating_sub(matched)),
-            }
-        })
+        .chain(learners.map(|learner| replica(learner, true)))
         .collect()
 }

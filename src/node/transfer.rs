@@ -10,7 +10,7 @@ use crate::channel::Stream;
 use crate::types::limits::{
     REPLICA_ABSENT, SNAPSHOT_PIECE_BYTES, SNAPSHOT_RESEND, SNAPSHOTS_MAX, TERMS_AHEAD_MAX,
 };
-use crate::types::{Checkpoint, Limits, NodeName, Partition, ReplicaId, Sabotage, Time};
+use crate::types::{Checkpoint, Limits, Members, NodeName, Partition, ReplicaId, Sabotage, Time};
 use crate::wire::peer::{PeerMessage, SnapshotHead, SnapshotPiece, SnapshotWanted};
 
 /// No log comes near it.
@@ -143,28 +143,29 @@ impl Node {
             return;
         };
         let mut too_large = None;
-        for voter in member.replica.voters().to_vec() {
-            let raft_id = voter.raft_id();
+        let members: Vec<ReplicaId> = member.replica.members().all().cloned().collect();
+        for receiver in members {
+            let raft_id = receiver.raft_id();
             let Some(mut owed) = member.transfers.remove(&raft_id) else {
                 continue;
             };
             match &mut owed.sending {
                 Some(under_way) if now.since(under_way.sent) >= SNAPSHOT_RESEND => {
                     let piece = under_way.piece(under_way.position, now);
-                    self.mail.post(&voter.node, piece);
+                    self.mail.post(&receiver.node, piece);
                 }
                 Some(_) => {}
                 None if *sending < SNAPSHOTS_MAX && !owed.too_large => {
-                    match member.snapshot(&voter, now) {
+                    match member.snapshot(&receiver, now) {
                         Some(new) if new.head.bytes <= bytes_max => {
                             owed.start = new.head.start;
                             let new = owed.sending.insert(new);
-                            self.mail.post(&voter.node, new.piece(0, now));
+                            self.mail.post(&receiver.node, new.piece(0, now));
                             *sending += 1;
                         }
                         Some(new) => {
                             owed.too_large = true;
-                            too_large = Some((voter.node.clone(), new.head.bytes));
+                            too_large = Some((receiver.node.clone(), new.head.bytes));
                         }
                         None => {}
                     }
@@ -190,17 +191,18 @@ impl Node {
         });
         let full = receiving.count() >= SNAPSHOTS_MAX;
         let bytes_max = self.journal.state_bytes_max();
-        let Some(Slot::Member(member)) = self.slots.get_mut(&partition) else {
+        let Some(Slot::Member(member)) = self.slots.get(&partition) else {
             return;
         };
-        let sender = |voter: &&ReplicaId| voter.raft_id() == piece.head.from;
-        let known = member.replica.voters().iter().find(sender);
         let ours = member.me.raft_id() == piece.head.to;
-        if known.is_none_or(|voter| voter.node != *from) || !ours {
+        if !self.speaks_as(from, piece.head.from, member) || !ours {
             let why = format!("a snapshot of {partition} between others than these two nodes");
             self.refuse_peer(from.to_string(), why);
             return;
         }
+        let Some(Slot::Member(member)) = self.slots.get_mut(&partition) else {
+            return;
+        };
         if member.receiving.is_none() && full {
             // It is sent again when there is room.
             return;
@@ -225,9 +227,8 @@ impl Node {
         let Some(Slot::Member(member)) = self.slots.get_mut(&partition) else {
             return;
         };
-        let sender = |voter: &&ReplicaId| voter.raft_id() == wanted.from;
-        let known = member.replica.voters().iter().find(sender);
-        if known.is_none_or(|voter| voter.node != *from) {
+        let sender = member.replica.members().find(wanted.from);
+        if sender.is_none_or(|sender| sender.node != *from) {
             return;
         }
         let owed = member.transfers.get_mut(&wanted.from);
@@ -373,9 +374,13 @@ impl Member {
             self.receiving = Some(receiving);
             return Ok(Some(wanted(&head, has)));
         }
-        let (checkpoint, stream) = receiving.finish(limits)?;
+        let (checkpoint, mut stream) = receiving.finish(limits)?;
+        stream.found(&self.founding.voters);
+        check_members(stream.members(), &self.me)?;
+        let members = stream.members().clone();
         self.incoming = Some(stream);
-        if !self.replica.install(head.from, head.term, checkpoint) {
+        let leader = (head.from, head.term);
+        if !self.replica.install(leader, checkpoint, &members) {
             self.incoming = None;
         }
         // Raft tells the leader once it is synced.
@@ -410,6 +415,16 @@ fn check_head(head: &SnapshotHead, bytes_max: u64) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Raft takes no others: it would end the process.
+fn check_members(members: &Members, me: &ReplicaId) -> Result<(), String> {
+    match members.is_sound() && members.all().any(|member| member == me) {
+        true => Ok(()),
+        false => Err(format!(
+            "its members contradict each other or lack this node ({me})"
+        )),
+    }
 }
 
 fn wanted(head: &SnapshotHead, position: u64) -> SnapshotWanted {

@@ -64,7 +64,7 @@ pub struct PartitionView {
     pub channel: String,
     /// The partition.
     pub partition: u32,
-    /// `leader`, `follower`, `candidate`, `unfounded` or `stranger`.
+    /// `leader`, `follower`, `candidate`, `learner`, `unfounded` or `stranger`.
     pub role: String,
     /// Who leads, if known.
     pub leader: Option<String>,
@@ -88,7 +88,7 @@ pub struct PartitionView {
     pub producers: u64,
     /// The cursors, as far as this replica has come.
     pub cursors: Vec<CursorView>,
-    /// The voters; on the leader with how far each one is.
+    /// The voters, and who is being filled to be one; on the leader with how far each one is.
     pub replicas: Vec<ReplicaView>,
 }
 
@@ -126,7 +126,7 @@ pub struct CursorView {
     pub missed: u64,
 }
 
-/// A voter.
+/// A replica.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplicaView {
@@ -136,6 +136,8 @@ pub struct ReplicaView {
     pub matched: Option<u64>,
     /// The leader's last index minus `matched`.
     pub lag: Option<u64>,
+    /// Whether it is being filled, and has no vote yet.
+    pub learner: bool,
 }
 
 /// The account of one channel on this node, since its start (what a session counted) or since the

@@ -1,9 +1,12 @@
 //! Raft's messages in the fabric's own encoding and back.
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry,
+    EntryType, Message, MessageType, Snapshot,
+};
 
-use crate::types::Partition;
+use crate::types::{Command, Members, MembersChange, Partition, ReplicaId};
 use crate::wire::entry::EntryContent;
 use crate::wire::peer::{RaftMessage, WireEntry};
 
@@ -24,7 +27,7 @@ pub(super) fn to_wire(partition: &Partition, mut message: Message) -> RaftMessag
             .map(|entry| WireEntry {
                 term: entry.term,
                 index: entry.index,
-                data: entry.data,
+                data: data(&entry),
             })
             .collect(),
         commit: message.commit,
@@ -73,10 +76,74 @@ fn entry(wire: WireEntry) -> Entry {
     raft_entry(wire.term, wire.index, wire.data)
 }
 
+/// The bytes that an entry holds for us. Raft has its own for a change of members that is proposed
+/// here, and ours beside them.
+pub(super) fn data(entry: &Entry) -> Bytes {
+    match entry.context.is_empty() {
+        true => entry.data.clone(),
+        false => entry.context.clone(),
+    }
+}
+
+/// The change of members that an entry holds, if it is one.
+pub(super) fn members_change(data: &Bytes) -> Option<MembersChange> {
+    if !EntryContent::is_command(data) {
+        return None;
+    }
+    match content(data) {
+        Ok(EntryContent::Command(head)) => match head.does {
+            Command::Members { change } => Some(change),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A change of members as Raft carries it out.
+pub(super) fn conf_change(change: &MembersChange) -> ConfChangeV2 {
+    let single = |kind, replica: &ReplicaId| {
+        let mut single = ConfChangeSingle::default();
+        single.set_change_type(kind);
+        single.node_id = replica.raft_id();
+        single
+    };
+    let mut raft = ConfChangeV2::default();
+    let changes = match change {
+        MembersChange::Learn { learner } => {
+            vec![single(ConfChangeType::AddLearnerNode, learner)]
+        }
+        MembersChange::Forget { learner } => vec![single(ConfChangeType::RemoveNode, learner)],
+        MembersChange::Replace { voter, learner } => {
+            raft.set_transition(ConfChangeTransition::Explicit);
+            vec![
+                single(ConfChangeType::AddNode, learner),
+                single(ConfChangeType::RemoveNode, voter),
+            ]
+        }
+        MembersChange::Settle => Vec::new(),
+    };
+    raft.set_changes(changes.into());
+    raft
+}
+
+/// The members as Raft knows them.
+pub(super) fn conf_state(members: &Members) -> ConfState {
+    let ids = |members: &[ReplicaId]| members.iter().map(ReplicaId::raft_id).collect();
+    ConfState {
+        voters: ids(&members.voters),
+        voters_outgoing: ids(&members.leaving),
+        learners: ids(&members.learners),
+        ..ConfState::default()
+    }
+}
+
 /// An entry of Raft's with this data.
 pub(super) fn raft_entry(term: u64, index: u64, data: Bytes) -> Entry {
     let mut entry = Entry::default();
-    entry.set_entry_type(EntryType::EntryNormal);
+    entry.set_entry_type(match members_change(&data) {
+        Some(_) => EntryType::EntryConfChangeV2,
+        None => EntryType::EntryNormal,
+    });
     entry.term = term;
     entry.index = index;
     entry.data = data;

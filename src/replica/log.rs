@@ -56,7 +56,7 @@ struct WishState {
 impl Log {
     pub(super) fn new(
         partition: Partition,
-        voters: Vec<u64>,
+        conf_state: ConfState,
         recovered: RecoveredLog,
         cache_bytes: u64,
     ) -> Self {
@@ -65,10 +65,6 @@ impl Log {
             vote: recovered.vote,
             commit: recovered.commit,
             ..HardState::default()
-        };
-        let conf_state = ConfState {
-            voters,
-            ..ConfState::default()
         };
         let next_offset = recovered.next_offset();
         let last_time = recovered.last_time();
@@ -99,7 +95,8 @@ impl Log {
     /// it.
     pub(super) fn append(&mut self, entry: Entry) -> Result<LogEntry, String> {
         self.truncate(entry.index)?;
-        let (kind, first_offset, count, time) = match codec::content(&entry.data)? {
+        let data = codec::data(&entry);
+        let (kind, first_offset, count, time) = match codec::content(&data)? {
             EntryContent::Blank => (EntryKind::Blank, self.next_offset, 0, self.last_time),
             EntryContent::Command(head) => (EntryKind::Command, self.next_offset, 0, head.time),
             EntryContent::Records(head) => {
@@ -120,7 +117,7 @@ impl Log {
             first_offset,
             count,
             time,
-            data: entry.data,
+            data,
         };
         self.next_offset = first_offset + u64::from(count);
         self.last_time = time;
@@ -236,9 +233,9 @@ impl Log {
         state.wish
     }
 
-    /// The voters.
-    pub(super) fn conf_state(&self) -> &ConfState {
-        &self.conf_state
+    /// The members are others now.
+    pub(super) fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
     }
 
     /// Keeps what the journal gave for Raft to ask again, if it is what the log holds.

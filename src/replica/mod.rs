@@ -8,6 +8,7 @@
 mod checks;
 mod codec;
 mod log;
+mod members;
 mod recovery;
 
 use std::collections::VecDeque;
@@ -20,8 +21,8 @@ use crate::types::limits::{
     APPEND_BYTES_MAX, APPENDS_INFLIGHT_MAX, ELECTION_TICKS, HEARTBEAT_TICKS,
 };
 use crate::types::{
-    Checkpoint, JournalItem, LoadFrom, LoadRequest, LogEntry, Offset, Partition, ReplicaId,
-    Sabotage, Wall,
+    Checkpoint, JournalItem, LoadFrom, LoadRequest, LogEntry, Members, Offset, Partition,
+    ReplicaId, Sabotage, Wall,
 };
 use crate::wire::entry::EntryContent;
 use crate::wire::peer::RaftMessage;
@@ -36,8 +37,10 @@ pub struct ReplicaConfig {
     pub partition: Partition,
     /// This replica.
     pub me: ReplicaId,
-    /// All voters, this one among them.
-    pub voters: Vec<ReplicaId>,
+    /// The members, as of the last applied entry, or of entry `covered` if that comes later.
+    pub members: Members,
+    /// What entries up to this one changed is part of `members` already.
+    pub covered: u64,
     /// Draws the election timeouts, with the partition, the node and the term.
     pub seed: u64,
     /// Committed entries kept in memory, in bytes.
@@ -47,6 +50,9 @@ pub struct ReplicaConfig {
 /// One replica of one partition.
 pub struct Replica {
     config: ReplicaConfig,
+    members: Members,
+    /// The changes of members up to this entry are part of `members`.
+    covered: u64,
     raw: RawNode<Log>,
     /// Messages that promise something not yet synced, by the number of their `Ready`.
     held: VecDeque<(u64, Vec<Message>)>,
@@ -105,11 +111,10 @@ pub struct NotLeader;
 impl Replica {
     /// A replica that goes on where its journal ended.
     pub fn new(config: ReplicaConfig, recovered: RecoveredLog) -> Self {
-        let voters = config.voters.iter().map(ReplicaId::raft_id).collect();
         let applied = recovered.commit();
         let log = Log::new(
             config.partition.clone(),
-            voters,
+            codec::conf_state(&config.members),
             recovered,
             config.cache_bytes,
         );
@@ -133,6 +138,8 @@ impl Replica {
         let raw = RawNode::new(&raft_config, log, &quiet)
             .expect("the configuration is constant and the log's state was checked by recovery");
         let mut replica = Self {
+            members: config.members.clone(),
+            covered: config.covered,
             config,
             raw,
             held: VecDeque::new(),
@@ -181,19 +188,28 @@ impl Replica {
     }
 
     /// The log begins anew with what the leader `from` of `term` has sent: all that this log lacks
-    /// of it follows by and by. False if this log needs it no more, or follows another leader.
-    pub fn install(&mut self, from: u64, term: u64, checkpoint: Checkpoint) -> bool {
+    /// of it follows by and by. `members` are those of the checkpoint's state. False if this log needs it no more, or follows another leader.
+    pub fn install(
+        &mut self,
+        (from, term): (u64, u64),
+        checkpoint: Checkpoint,
+        members: &Members,
+    ) -> bool {
         if self.failure.is_some() {
             return false;
         }
         let (index, before) = (checkpoint.keep_from - 1, checkpoint.before_term);
-        let conf_state = self.raw.store().conf_state().clone();
+        let conf_state = codec::conf_state(members);
         let snapshot = codec::raft_snapshot(index, before, conf_state);
         let message = codec::snapshot_message((from, self.config.me.raft_id()), term, snapshot);
         // Refused only if its sender is no voter, which it then is not for anybody.
         let _ = self.raw.step(message);
         self.steady();
         let begins = self.raw.raft.raft_log.unstable_snapshot().is_some();
+        if begins {
+            self.covered = checkpoint.index;
+            self.members = members.clone();
+        }
         self.incoming = begins.then_some(checkpoint);
         begins
     }
@@ -338,16 +354,7 @@ impl Replica {
 
     /// The leader as far as known.
     pub fn leader(&self) -> Option<&ReplicaId> {
-        let leader = self.raw.raft.leader_id;
-        self.config
-            .voters
-            .iter()
-            .find(|voter| voter.raft_id() == leader)
-    }
-
-    /// The voters, as founded.
-    pub fn voters(&self) -> &[ReplicaId] {
-        &self.config.voters
+        self.members.find(self.raw.raft.leader_id)
     }
 
     /// Raft's current term.
@@ -392,7 +399,7 @@ impl Replica {
         // Entries that a `Ready` has not handed out yet are in Raft's unstable part only.
         self.raw.raft.raft_log.unstable_entries().iter().fold(
             self.raw.store().next_offset(),
-            |next, entry| match codec::content(&entry.data) {
+            |next, entry| match codec::content(&codec::data(entry)) {
                 Ok(EntryContent::Records(head)) => head.first_offset + u64::from(head.count()),
                 _ => next,
             },
@@ -465,7 +472,12 @@ impl Replica {
         }
         let must_sync = ready.must_sync();
         for entry in ready.take_committed_entries() {
-            output.committed.push(self.raw.store().committed(&entry));
+            let entry = self.raw.store().committed(&entry);
+            if let Err(reason) = self.apply_members(&entry) {
+                self.failure = Some(reason);
+                return;
+            }
+            output.committed.push(entry);
         }
         let begins = !ready.snapshot().is_empty();
         self.raw.advance_append_async(ready);
@@ -517,7 +529,9 @@ impl Replica {
             self.failure = Some(reason);
             return false;
         };
+        let conf_state = codec::conf_state(&self.members);
         self.raw.mut_store().begin(&checkpoint);
+        self.raw.mut_store().set_conf_state(conf_state);
         output.items.push(JournalItem::Snapshot {
             partition: self.config.partition.clone(),
             checkpoint: checkpoint.clone(),

@@ -124,6 +124,7 @@ impl Machine {
             name: self.name.clone(),
             incarnation: journal.incarnation(),
             seed: dice.number(),
+            replaces: false,
         };
         let node = Node::new(config, recovery, now)
             .map_err(|error| format!("the node does not start: {error}"))?;

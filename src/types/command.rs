@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CursorChange, Offset};
+use super::{CursorChange, MembersChange, Offset};
 
 /// Decided by a leader, by its clock and its bounds; carried out by every replica at the same place
 /// of the log, so that all of them agree. It uses no offset.
@@ -27,6 +27,11 @@ pub enum Command {
     Cursors {
         /// The changes, in order. One that is not allowed changes nothing.
         changes: Vec<CursorChange>,
+    },
+    /// A step of a replacement.
+    Members {
+        /// The step.
+        change: MembersChange,
     },
 }
 

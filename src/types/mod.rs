@@ -6,6 +6,7 @@ mod command;
 mod cursor;
 mod journal;
 pub mod limits;
+mod members;
 mod names;
 mod pattern;
 mod record;
@@ -18,6 +19,7 @@ pub use journal::{
     Checkpoint, CoveredEntries, EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry,
 };
 pub use limits::Limits;
+pub use members::{Members, MembersChange};
 pub use names::{
     ChannelName, Incarnation, NodeName, Partition, RecordId, RecordIdError, ReplicaId,
 };

@@ -101,10 +101,15 @@ impl EntryContent {
         if data.is_empty() {
             return Ok(Self::Blank);
         }
-        if data.starts_with(COMMAND_START) {
+        if Self::is_command(data) {
             return CommandHead::decode(data).map(Self::Command);
         }
         EntryHead::decode(data).map(|(head, _)| Self::Records(head))
+    }
+
+    /// Whether an entry holds a command, by how it begins.
+    pub fn is_command(data: &[u8]) -> bool {
+        data.starts_with(COMMAND_START)
     }
 }
 

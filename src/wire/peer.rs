@@ -77,6 +77,9 @@ pub struct Holds {
     pub partition: u32,
     /// CRC-32 of the founding record, if the sender holds one.
     pub founding: Option<u32>,
+    /// True if the sender has no vote in it, and is to have that of a folder that is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joins: bool,
 }
 
 /// One partition the sender leads.

@@ -46,6 +46,8 @@ pub(crate) struct Fabric {
     inboxes: BTreeMap<(NodeName, ClientId), Vec<Message<Reply>>>,
     pub(crate) notes: Vec<String>,
     pub(crate) stopped: BTreeSet<NodeName>,
+    /// How many folders of a node are gone.
+    pub(crate) wiped: BTreeMap<NodeName, u64>,
     starts: u64,
 }
 
@@ -95,6 +97,7 @@ impl Fabric {
             notes: Vec::new(),
             stopped: BTreeSet::new(),
             starts: 0,
+            wiped: BTreeMap::new(),
             topology: topology.clone(),
         };
         for node in &topology.nodes {
@@ -117,6 +120,23 @@ impl Fabric {
 
     /// Starts a node with a topology of its own.
     pub(crate) fn start_with(&mut self, name: &str, topology: Arc<Topology>) {
+        self.start_as(name, topology, false);
+    }
+
+    /// Starts a node whose folder takes the place of one that is gone.
+    pub(crate) fn start_replacing(&mut self, name: &str) {
+        self.start_as(name, self.topology.clone(), true);
+    }
+
+    /// A node's folder is gone: the next one is empty, and another one.
+    pub(crate) fn wipe(&mut self, name: &str) {
+        self.kill(name);
+        let name: NodeName = name.into();
+        self.journals.remove(&name);
+        *self.wiped.entry(name).or_default() += 1;
+    }
+
+    fn start_as(&mut self, name: &str, topology: Arc<Topology>, replaces: bool) {
         let name: NodeName = name.into();
         self.starts += 1;
         let mut recovery = Recovery::new(&topology.limits);
@@ -126,12 +146,15 @@ impl Fabric {
                 .expect("a journal this kit kept");
         }
         // The life of the folder: another one for each node, the same for each start.
-        let incarnation = Incarnation(u64::from(crc32fast::hash(name.as_str().as_bytes())) + 1);
+        let folder = self.wiped.get(&name).copied().unwrap_or(0);
+        let first = u64::from(crc32fast::hash(name.as_str().as_bytes())) + 1;
+        let incarnation = Incarnation(first + (folder << 32));
         let config = NodeConfig {
             topology,
             name: name.clone(),
             incarnation,
             seed: self.starts,
+            replaces,
         };
         let node = Node::new(config, recovery, self.now).expect("the topology fits the journal");
         self.nodes.insert(name, node);

@@ -7,6 +7,7 @@ mod cursors;
 mod hostile;
 mod order;
 mod publish;
+mod replacing;
 mod replication;
 mod retention;
 mod signals;

@@ -67,6 +67,7 @@ impl Fabric {
                 return Err(Failure::internal(what));
             };
             let launch = Launch {
+                replaces: false,
                 program: program.clone(),
                 file: path,
                 node: name.clone(),

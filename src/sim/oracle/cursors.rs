@@ -184,7 +184,7 @@ impl Cursors {
                     place.trim(first);
                 }
             }
-            Command::Trim { .. } | Command::ForgetProducers { .. } => {}
+            Command::Trim { .. } | Command::ForgetProducers { .. } | Command::Members { .. } => {}
             Command::Cursors { changes } => {
                 for change in changes {
                     self.change(partition, change, commits)?;

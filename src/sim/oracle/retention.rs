@@ -103,7 +103,7 @@ impl Retention {
                 retained.trim(partition, &keep.unwrap_or_default(), trim, end)?;
                 Ok(Vec::new())
             }
-            Command::Cursors { .. } => Ok(Vec::new()),
+            Command::Cursors { .. } | Command::Members { .. } => Ok(Vec::new()),
             Command::ForgetProducers { heard } => {
                 let before = retained.producers.len();
                 let publishes = retained.forget(partition, heard, self.producer_idle, now)?;

@@ -45,6 +45,7 @@ fn fitting(random: &mut ChaCha8Rng) -> PeerMessage {
                 channel,
                 partition,
                 founding: random.gen_bool(0.5).then_some(7),
+                joins: random.gen_bool(0.5),
             }],
             leads: vec![Leads {
                 channel: "orders".into(),

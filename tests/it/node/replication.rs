@@ -186,6 +186,7 @@ fn an_emptied_folder_is_a_stranger_and_has_no_vote() {
         name: "c".into(),
         incarnation,
         seed: 9,
+        replaces: false,
     };
     let node = Node::new(config, Recovery::new(&topology.limits), fabric.now).expect("starts");
     fabric.nodes.insert("c".into(), node);
@@ -295,6 +296,7 @@ fn a_topology_that_moves_or_recounts_partitions_is_refused() {
             name: "a".into(),
             incarnation,
             seed: 1,
+            replaces: false,
         };
         Node::new(config, recovery, fabric.now).err()
     };

@@ -23,8 +23,10 @@ pub(crate) fn envelope() -> BoxedStrategy<Envelope> {
 }
 
 fn state() -> BoxedStrategy<PeerMessage> {
-    let holds = (text(), any::<u32>(), option::of(any::<u32>())).prop_map(
-        |(channel, partition, founding)| peer::Holds {
+    let founding = option::of(any::<u32>());
+    let holds = (text(), any::<u32>(), founding, any::<bool>()).prop_map(
+        |(channel, partition, founding, joins)| peer::Holds {
+            joins,
             channel: channel.as_str().into(),
             partition,
             founding,
