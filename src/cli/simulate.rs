@@ -275,6 +275,7 @@ impl Total {
             ("segments written anew", report.compactions),
             ("producers forgotten", report.forgotten),
             ("cursors taken", report.cursors_taken),
+            ("folders replaced", report.replaced),
             ("records acked", report.acked),
             ("records delivered", report.delivered),
             ("signals", report.signals),

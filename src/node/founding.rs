@@ -10,7 +10,7 @@ use super::member::{Member, Slot};
 use super::persist::Done;
 use crate::channel::Stream;
 use crate::replica::{RecoveredLog, Replica, ReplicaConfig};
-use crate::types::{JournalItem, NodeName, Partition, ReplicaId};
+use crate::types::{JournalItem, NodeName, Partition, ReplicaId, Sabotage};
 use crate::wire::founding::Founding;
 use crate::wire::peer::{Found, PeerMessage};
 
@@ -122,15 +122,21 @@ impl Node {
     ) -> Member {
         let mut stream = stream.unwrap_or_else(|| Stream::new(&self.topology.limits));
         stream.found(&founding.voters);
+        let mut me = self.me();
+        if Sabotage::StolenVote.is_on()
+            && let Some(former) = stream.members().voter_of(&me.node)
+        {
+            me = former.clone();
+        }
         let config = ReplicaConfig {
             partition: founding.partition.clone(),
-            me: self.me(),
+            me: me.clone(),
             members: stream.members().clone(),
             covered,
             seed: self.seed,
             cache_bytes: self.topology.limits.cache_bytes,
         };
-        Member::new(self.me(), Replica::new(config, log), stream, founding)
+        Member::new(me, Replica::new(config, log), stream, founding)
     }
 
     pub(super) fn me(&self) -> ReplicaId {

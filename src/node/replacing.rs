@@ -155,6 +155,12 @@ impl Node {
         if !member.replica.is_serving() {
             return problems;
         }
+        if members.is_joint() {
+            problems.push(format!(
+                "{partition}: a new data folder has taken the place of another, whose vote is \
+                 still needed for a moment"
+            ));
+        }
         for learner in &members.learners {
             let (id, last) = (learner.raft_id(), member.replica.last_index());
             let matched = member

@@ -111,7 +111,9 @@ impl Node {
                 let cursors = member.stream.cursors();
                 view.cursors = cursors.map(super::lead_cursors::view).collect();
                 let matched = |raft_id| Some((replica.progress(raft_id)?.0, replica.last_index()));
-                view.replicas = replicas(replica.members(), matched);
+                let members = replica.members();
+                view.replacing = members.is_joint() || !members.learners.is_empty();
+                view.replicas = replicas(members, matched);
             }
         }
         view

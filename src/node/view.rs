@@ -88,6 +88,9 @@ pub struct PartitionView {
     pub producers: u64,
     /// The cursors, as far as this replica has come.
     pub cursors: Vec<CursorView>,
+    /// Whether an empty data folder is taking the place of one that is gone, as far as this replica
+    /// knows: until that is done, no other may be lost.
+    pub replacing: bool,
     /// The voters, and who is being filled to be one; on the leader with how far each one is.
     pub replicas: Vec<ReplicaView>,
 }

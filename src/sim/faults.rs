@@ -28,6 +28,7 @@ enum Kind {
     PowerCutOfSeveral,
     PowerCutOfAll,
     Away,
+    FolderLost,
     Stop,
     Freeze,
     Split,
@@ -45,7 +46,7 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 29] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCutInStep,
@@ -59,6 +60,9 @@ const KINDS: [Kind; 27] = [
     Kind::PowerCutOfSeveral,
     Kind::PowerCutOfAll,
     Kind::Away,
+    // Twice, since it waits until it can be.
+    Kind::FolderLost,
+    Kind::FolderLost,
     Kind::Stop,
     Kind::Freeze,
     Kind::Split,
@@ -96,6 +100,8 @@ pub(super) struct Faults {
     /// Milliseconds between two faults, on average.
     pace_ms: u64,
     machines: usize,
+    /// A data folder is lost as soon as that leaves a majority of what it holds.
+    pub(super) folder_due: bool,
     over: bool,
 }
 
@@ -113,6 +119,7 @@ impl Faults {
             lasting: BTreeMap::new(),
             next: 0,
             machines,
+            folder_due: false,
             over: false,
         }
     }
@@ -232,6 +239,10 @@ impl World {
                 self.crash_all(0..self.machines.len(), "loses power with all others")
             }
             Kind::Away => self.send_away(victim),
+            Kind::FolderLost => {
+                self.faults.folder_due = true;
+                Ok(())
+            }
             Kind::Stop => self.stop(victim),
             Kind::Freeze => {
                 self.freeze(victim);
@@ -359,6 +370,7 @@ impl World {
     /// Everything heals; nothing goes wrong any more.
     pub(super) fn heal(&mut self) {
         self.faults.over = true;
+        self.faults.folder_due = false;
         let lasting: Vec<u64> = self.faults.lasting.keys().copied().collect();
         for number in lasting {
             self.end_fault(number);

@@ -34,6 +34,8 @@ pub(super) struct Machine {
     pub(super) away: bool,
     /// The next start need not lose what was written: the power stayed on.
     pub(super) kept: bool,
+    /// Whether its disk takes the place of one that was lost, and is not known to be filled yet.
+    pub(super) replaces: bool,
     /// Whether its disk says that it has no room left.
     pub(super) full: bool,
 }
@@ -98,6 +100,7 @@ impl Machine {
             fails_to_start: false,
             away: false,
             kept: true,
+            replaces: false,
             full: false,
         }
     }
@@ -124,7 +127,7 @@ impl Machine {
             name: self.name.clone(),
             incarnation: journal.incarnation(),
             seed: dice.number(),
-            replaces: false,
+            replaces: self.replaces,
         };
         let node = Node::new(config, recovery, now)
             .map_err(|error| format!("the node does not start: {error}"))?;

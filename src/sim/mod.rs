@@ -10,6 +10,7 @@ mod clock;
 mod dice;
 mod disks;
 mod faults;
+mod folders;
 mod heap;
 mod machine;
 mod network;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 38] = [
+pub(super) const FAULTS: [&str; 39] = [
     "bad weather",
     "calendar set back",
     "calendar set forward",
@@ -14,6 +14,7 @@ pub(super) const FAULTS: [&str; 38] = [
     "client's pipe full",
     "clients read slowly",
     "clock drifts",
+    "folder lost",
     "frame duplicated",
     "frame lost",
     "frame lost in a split",
@@ -78,6 +79,8 @@ pub struct Report {
     pub forgotten: u64,
     /// Times that a cursor was taken.
     pub cursors_taken: u64,
+    /// Empty data folders that took the place of lost ones.
+    pub replaced: u64,
     /// Records acked.
     pub acked: u64,
     /// Records delivered from stored channels.

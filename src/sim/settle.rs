@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::client::Mood;
+use super::folders::is_filling;
 use super::oracle::{Verdict, broken, space};
 use super::world::World;
 use crate::node::NodeView;
@@ -64,6 +65,12 @@ impl World {
             let view = running.node.view();
             if view.disk.failed.is_some() {
                 return Some((None, format!("{} has no journal", machine.name)));
+            }
+            if is_filling(&view) {
+                return Some((
+                    None,
+                    format!("{} takes a lost folder's place", machine.name),
+                ));
             }
             if view.stopping {
                 return Some((None, format!("{} is about to stop", machine.name)));

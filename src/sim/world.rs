@@ -468,6 +468,8 @@ impl World {
     fn audit(&mut self) -> Verdict {
         self.heap.after(AUDIT, Event::Audit);
         self.oracles.silence.check(self.heap.now())?;
+        self.note_replaced();
+        self.lose_folder()?;
         for machine in &self.machines {
             if let Some(running) = &machine.running {
                 ledger::check(&running.node.view())?;

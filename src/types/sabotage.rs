@@ -72,11 +72,13 @@ pub enum Sabotage {
     VotelessBase,
     /// Segments are written anew with all that may go.
     HoardingCompaction,
+    /// An empty folder speaks for the one whose place it is to take.
+    StolenVote,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -110,6 +112,7 @@ impl Sabotage {
         Self::ForgetfulCompaction,
         Self::VotelessBase,
         Self::HoardingCompaction,
+        Self::StolenVote,
     ];
 
     /// Its name on the command line.
@@ -147,6 +150,7 @@ impl Sabotage {
             Self::ForgetfulCompaction => "forgetful-compaction",
             Self::VotelessBase => "voteless-base",
             Self::HoardingCompaction => "hoarding-compaction",
+            Self::StolenVote => "stolen-vote",
         }
     }
 

@@ -6,7 +6,7 @@ mod checkpoints;
 mod kept;
 mod recovered;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -53,6 +53,8 @@ struct Disk {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Logs {
     disks: BTreeMap<MachineId, Disk>,
+    /// What was synced on disks that are gone: it was there when commits were claimed.
+    lost: Vec<(MachineId, BTreeMap<Partition, ReplicaLog>)>,
     facts: BTreeMap<Partition, BTreeMap<(u64, u64), Rc<Fact>>>,
     foundings: BTreeMap<Partition, (Bytes, usize)>,
 }
@@ -171,6 +173,13 @@ impl Logs {
         }
     }
 
+    /// The machine's disk is gone.
+    pub(in crate::sim) fn lost(&mut self, machine: MachineId) {
+        if let Some(disk) = self.disks.remove(&machine) {
+            self.lost.push((machine, disk.durable));
+        }
+    }
+
     /// The machine's log as written.
     pub(in crate::sim) fn written(&self, machine: MachineId, partition: &Partition) -> &ReplicaLog {
         let disk = self.disks.get(&machine);
@@ -225,13 +234,17 @@ impl Logs {
         index: u64,
         term: u64,
     ) -> bool {
-        let holders = self
-            .disks
-            .values()
-            .filter_map(|disk| disk.durable.get(partition))
-            .filter(|log| log.term_at(index) == term)
-            .count();
-        index == 0 || 2 * holders > self.voters(partition)
+        let disks = self.disks.iter().map(|(id, disk)| (*id, &disk.durable));
+        let lost = self.lost.iter().map(|(id, logs)| (*id, logs));
+        let holds = |logs: &BTreeMap<Partition, ReplicaLog>| {
+            let log = logs.get(partition);
+            log.is_some_and(|log| log.term_at(index) == term)
+        };
+        let holders: BTreeSet<MachineId> = disks
+            .chain(lost)
+            .filter_map(|(id, logs)| holds(logs).then_some(id))
+            .collect();
+        index == 0 || 2 * holders.len() > self.voters(partition)
     }
 
     /// A machine whose synced log holds `offset` in an entry that a majority has synced, and the
