@@ -146,15 +146,6 @@ mod tests {
         let done = stream.apply_command(&Command::Cursors { changes }, Wall(50));
         assert!(done.iter().all(Result::is_ok), "{done:?}");
         stream.apply_command(&trim, Wall(50));
-        let replica = |incarnation| ReplicaId {
-            node: "a".into(),
-            incarnation: Incarnation(incarnation),
-        };
-        stream.found(&[replica(1)]);
-        let learner = replica(2);
-        let change = MembersChange::Learn { learner };
-        stream.apply_command(&Command::Members { change }, Wall(50));
-        assert_eq!(stream.members().learners, [replica(2)]);
         let mut again = Stream::decode(&stream.encode(), &limits).expect("decodes");
         assert_eq!(again, stream);
         assert_eq!((again.unretained(20), again.first_offset()), (5, 17));
@@ -186,5 +177,24 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(Stream::decode(&bytes[..end], &limits).is_err());
         }
+    }
+
+    #[test]
+    fn a_stream_knows_its_members() {
+        let limits = Limits::default();
+        let mut stream = Stream::new(&limits);
+        let replica = |incarnation| ReplicaId {
+            node: "a".into(),
+            incarnation: Incarnation(incarnation),
+        };
+        stream.found(&[replica(1)]);
+        let learner = replica(2);
+        let change = MembersChange::Learn { learner };
+        stream.apply_command(&Command::Members { change }, Wall(50));
+        let mut again = Stream::decode(&stream.encode(), &limits).expect("decodes");
+        again.found(&[replica(3)]);
+        assert_eq!(again, stream);
+        assert_eq!(again.members().learners, [replica(2)]);
+        assert_eq!(again.members().voters, [replica(1)]);
     }
 }

@@ -54,23 +54,7 @@ enum Event {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let topology = read_topology(args.file.as_deref())?;
-    let declared = |name: &&String| {
-        topology
-            .nodes
-            .iter()
-            .any(|node| node.name.as_str() == **name)
-    };
-    if let Some(name) = args.replace.iter().find(|name| !declared(name)) {
-        let names: Vec<&str> = topology
-            .nodes
-            .iter()
-            .map(|node| node.name.as_str())
-            .collect();
-        return Err(Failure::user(
-            format!("the topology has no node {name} whose folder could be replaced"),
-            format!("its nodes are {}", names.join(", ")),
-        ));
-    }
+    check_replaced(&topology, &args.replace)?;
     let watched = watched(&args)?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot find this program: {error}")))?;
@@ -128,6 +112,22 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         // A closed stdout stops no node.
         let _ = told.and_then(|()| out.flush());
     })
+}
+
+/// Only a declared node's folder can be replaced.
+fn check_replaced(topology: &Topology, replaced: &[String]) -> Result<(), Failure> {
+    let names: Vec<&str> = topology
+        .nodes
+        .iter()
+        .map(|node| node.name.as_str())
+        .collect();
+    match replaced.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Failure::user(
+            format!("the topology has no node {name} whose folder could be replaced"),
+            format!("its nodes are {}", names.join(", ")),
+        )),
+    }
 }
 
 /// Looks after the children until the end is asked for, or all of them are dead.

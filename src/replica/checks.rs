@@ -19,8 +19,8 @@ const NEVER_SENT: [MessageType; 8] = [
 ];
 
 impl Replica {
-    /// What Raft would believe blindly, or stop the process over. Who may say anything at all is the
-    /// node's to judge: a log that lags does not name all members.
+    /// What Raft would believe blindly, or stop the process over. Who may say anything at all is
+    /// the node's to judge: a log that lags does not name all members.
     pub(super) fn check_message(&self, message: &Message) -> Result<(), String> {
         let me = self.config.me.raft_id();
         if message.to != me || message.from == me {

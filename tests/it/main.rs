@@ -16,6 +16,7 @@ mod kit;
 mod ledger;
 mod node;
 mod readme;
+mod replace;
 mod security;
 mod simulation;
 mod skips;

@@ -258,8 +258,17 @@ impl Fabric {
 
     /// The same with another data folder.
     pub(crate) fn start_in(&self, name: &str, data: &Path) -> Process {
+        self.start_with(name, data, &[])
+    }
+
+    /// The same with a folder that takes the place of one that is lost.
+    pub(crate) fn start_replacing(&self, name: &str) -> Process {
+        self.start_with(name, &self.data(name), &["--replace"])
+    }
+
+    fn start_with(&self, name: &str, data: &Path, args: &[&str]) -> Process {
         let mut command = weft();
-        command.arg("node").arg(&self.file).arg(name);
+        command.arg("node").arg(&self.file).arg(name).args(args);
         command.arg("--data").arg(data);
         Process::start(command, &self.folder.path().join(format!("{name}.log")))
     }

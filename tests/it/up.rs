@@ -200,6 +200,25 @@ fn nodes_wait_for_those_of_a_supervisor_that_was_killed() {
     assert!(!up.process.log().contains("started again"));
 }
 
+// The flag reaches the node that it names, and no other name is taken.
+#[test]
+fn up_replaces_a_lost_data_folder() {
+    let fabric = Fabric::new(&NAMES);
+    let up = Up::start(&fabric, &[]);
+    healthy(&fabric);
+    drop(up);
+    std::fs::remove_dir_all(fabric.data("c")).expect("it is gone");
+    let up = Up::start(&fabric, &["--replace", "z"]);
+    wait_until("no such node", || {
+        let log = up.process.flat_log();
+        log.contains("no node z") && log.contains("its nodes are a, b, c")
+    });
+    drop(up);
+    let up = Up::start(&fabric, &["--replace", "c"]);
+    healthy(&fabric);
+    assert!(up.process.log().contains("takes a former folder's place"));
+}
+
 fn shell(line: &str) -> Output {
     Command::new("sh")
         .args(["-c", line])
