@@ -184,8 +184,8 @@ impl Node {
             if holds {
                 problems.push(format!(
                     "{partition}: {here} has no vote, that is {voter}'s: start {} with the \
-                     latter's data folder, or, if that is lost for good, with an empty one and `weft node \
-                     --replace`",
+                     latter's data folder, or, if that is lost for good, with an empty one and \
+                     `weft node --replace`",
                     here.node
                 ));
             }

@@ -188,7 +188,8 @@ impl Replica {
     }
 
     /// The log begins anew with what the leader `from` of `term` has sent: all that this log lacks
-    /// of it follows by and by. `members` are those of the checkpoint's state. False if this log needs it no more, or follows another leader.
+    /// of it follows by and by. `members` are those of the checkpoint's state. False if this log
+    /// needs it no more, or follows another leader.
     pub fn install(
         &mut self,
         (from, term): (u64, u64),
