@@ -112,7 +112,8 @@ impl Node {
                 view.cursors = cursors.map(super::lead_cursors::view).collect();
                 let matched = |raft_id| Some((replica.progress(raft_id)?.0, replica.last_index()));
                 let members = replica.members();
-                view.replacing = members.is_joint() || !members.learners.is_empty();
+                view.replacing =
+                    members.is_joint() || !members.learners.is_empty() || !replica.is_voter();
                 view.replicas = replicas(members, matched);
             }
         }

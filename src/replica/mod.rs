@@ -14,7 +14,7 @@ mod recovery;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::eraftpb::{HardState, Message, MessageType};
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
 use raft::{Config, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use crate::types::limits::{
@@ -472,13 +472,9 @@ impl Replica {
                 .extend(alive.into_iter().map(|m| self.to_wire(m)));
         }
         let must_sync = ready.must_sync();
-        for entry in ready.take_committed_entries() {
-            let entry = self.raw.store().committed(&entry);
-            if let Err(reason) = self.apply_members(&entry) {
-                self.failure = Some(reason);
-                return;
-            }
-            output.committed.push(entry);
+        if let Err(reason) = self.take_committed(ready.take_committed_entries(), output) {
+            self.failure = Some(reason);
+            return;
         }
         let begins = !ready.snapshot().is_empty();
         self.raw.advance_append_async(ready);
@@ -504,6 +500,19 @@ impl Replica {
         } else if self.outstanding.len() == 1 {
             self.handle_persisted(number);
         }
+    }
+
+    fn take_committed(
+        &mut self,
+        entries: Vec<Entry>,
+        output: &mut ReplicaOutput,
+    ) -> Result<(), String> {
+        for entry in entries {
+            let entry = self.raw.store().committed(&entry);
+            self.apply_members(&entry)?;
+            output.committed.push(entry);
+        }
+        Ok(())
     }
 
     fn take_hard_state(&mut self, number: u64, state: &HardState, output: &mut ReplicaOutput) {

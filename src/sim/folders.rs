@@ -73,7 +73,7 @@ impl World {
 
 /// Whether something of it is founded or filled only now, as far as the node knows.
 pub(super) fn is_filling(view: &NodeView) -> bool {
-    let roles = ["unfounded", "stranger", "learner"];
+    let roles = ["unfounded", "stranger"];
     let mut partitions = view.partitions.iter();
     partitions.any(|own| own.replacing || roles.contains(&own.role.as_str()))
 }

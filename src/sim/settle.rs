@@ -66,12 +66,6 @@ impl World {
             if view.disk.failed.is_some() {
                 return Some((None, format!("{} has no journal", machine.name)));
             }
-            if is_filling(&view) {
-                return Some((
-                    None,
-                    format!("{} takes a lost folder's place", machine.name),
-                ));
-            }
             if view.stopping {
                 return Some((None, format!("{} is about to stop", machine.name)));
             }
@@ -86,6 +80,10 @@ impl World {
                     return Some((Some(partition), says));
                 }
             }
+        }
+        if let Some(view) = views.iter().find(|view| is_filling(view)) {
+            let says = format!("{} says that a lost folder is being replaced", view.node);
+            return Some((None, says));
         }
         self.clients_lack().map(|says| (None, says))
     }
@@ -160,7 +158,7 @@ impl World {
 
 /// Why the replicas of a partition are not yet one, if they are not.
 fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Option<String> {
-    let mut leaders = Vec::new();
+    let (mut leaders, mut roles) = (Vec::new(), Vec::new());
     let mut ends: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     let mut count = 0;
     for view in views {
@@ -174,6 +172,7 @@ fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Opt
         if held.role == "leader" {
             leaders.push(view.node.as_str());
         }
+        roles.push(format!("{} as {}", view.node, held.role));
         let log = (held.term, held.last, held.commit);
         let records = (held.first_offset, held.next_offset, held.retained_bytes);
         let readers = (held.producers, held.cursors.clone());
@@ -182,7 +181,8 @@ fn disagreement(views: &[NodeView], partition: &Partition, replicas: u32) -> Opt
     }
     if count != replicas || leaders.len() != 1 {
         return Some(format!(
-            "{partition} has {count} replicas and is led by {leaders:?}"
+            "{partition} is held by {roles:?}, which differ in (term, last, commit), (first \
+             offset, next offset, bytes), trimmed, (producers, cursors): {ends:?}"
         ));
     }
     let at_end = ends.keys().all(|((_, last, commit), ..)| last == commit);
