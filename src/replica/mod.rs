@@ -206,7 +206,9 @@ impl Replica {
         // Refused only if its sender is no voter, which it then is not for anybody.
         let _ = self.raw.step(message);
         self.steady();
-        let begins = self.raw.raft.raft_log.unstable_snapshot().is_some();
+        // One that came before may be there still.
+        let unstable = self.raw.raft.raft_log.unstable_snapshot().as_ref();
+        let begins = unstable.is_some_and(|began| began.get_metadata().index == index);
         if begins {
             self.covered = checkpoint.index;
             self.members = members.clone();

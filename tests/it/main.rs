@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod crash;
 mod cursors;
+mod disasters;
 mod drill;
 mod fabric;
 mod fuzz;

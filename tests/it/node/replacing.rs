@@ -165,6 +165,27 @@ fn a_replacement_goes_on_after_a_stop_at_any_moment() {
     }
 }
 
+// The folder that was to take the place of one is gone as well: neither is ever waited for.
+#[test]
+fn a_folder_that_is_lost_while_it_is_filled_is_replaced_like_any_other() {
+    for ticks in 0..40 {
+        let mut fabric = Fabric::ready();
+        assert!(store(&mut fabric, "b", "before"));
+        fabric.wipe("a");
+        fabric.start_replacing("a");
+        for _ in 0..ticks {
+            fabric.tick();
+        }
+        replace(&mut fabric, "a");
+        assert_eq!(next_offset(&fabric, "a"), 1, "after {ticks}");
+        for node in ["a", "b", "c"] {
+            let partitions = fabric.view(node).partitions;
+            let replicas = partitions.iter().map(|own| own.replicas.len());
+            assert!(replicas.max() <= Some(3), "after {ticks}: {partitions:#?}");
+        }
+    }
+}
+
 // The log of the others no longer begins at its beginning.
 #[test]
 fn an_empty_folder_is_filled_with_a_snapshot_and_what_follows() {
