@@ -57,7 +57,7 @@ int fsync(int fd) {
 "#;
 
 /// Builds the shim; whoever built libzmq has a C compiler.
-fn shim(folder: &Path) -> PathBuf {
+pub(crate) fn shim(folder: &Path) -> PathBuf {
     let (source, library) = (folder.join("hold.c"), folder.join("hold.so"));
     fs::write(&source, SHIM).expect("a file");
     let mut cc = Command::new("cc");
@@ -68,7 +68,7 @@ fn shim(folder: &Path) -> PathBuf {
 }
 
 /// The nodes whose disks are held right now.
-fn held(folder: &Path) -> usize {
+pub(crate) fn held(folder: &Path) -> usize {
     let files = fs::read_dir(folder).expect("a folder");
     let names = files.map(|file| file.expect("a file").file_name());
     let marks = names.filter(|name| name.to_string_lossy().contains(".held-by-"));

@@ -21,6 +21,7 @@ mod replace;
 mod security;
 mod simulation;
 mod skips;
+mod slow;
 mod sockets;
 mod space;
 mod storage;
