@@ -1,5 +1,5 @@
-//! Promise 5, with real processes and their memory measured: whoever is slow, mute or too fast costs
-//! what the topology declares, and nobody else notices.
+//! Promise 5, with real processes and their memory measured: whoever is slow, mute or too fast
+//! costs what the topology declares, and nobody else notices.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,7 @@ const RECORDS: usize = 3_000;
 /// MiB that a node may take beside what it took idle: the publishes of all clients, what waits for
 /// a quorum, the newest records of each partition and the windows of a session; as much again while
 /// it is encoded; and what libzmq holds of one connection that sends faster than it is read.
-const DECLARED_MIB: u64 = 2 * (16 + 4 + 5 + 4) + (FRAMES_UNREAD as u64 * BODY as u64 >> 20);
+const DECLARED_MIB: u64 = 2 * (16 + 4 + 5 + 4) + ((FRAMES_UNREAD as u64 * BODY as u64) >> 20);
 
 /// Memory that is freed goes back to the system, so that what is held is what is measured: by
 /// default glibc keeps some of it for each thread.
