@@ -1,6 +1,5 @@
-//! The disk's threads: one writes and syncs, one reads, one prepares the next segment and gives
-//! back the space of those of which little is needed. None waits for another, so that neither
-//! history nor housekeeping stalls a confirm.
+//! The disk's threads: one writes and syncs, one reads, one keeps house (`housekeeping`). None
+//! waits for another, so that neither history nor housekeeping stalls a confirm.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,15 +12,17 @@ use actix::Recipient;
 
 use super::error::StartError;
 use super::fatal;
+use super::housekeeping::{Housekeeping, Wish};
 use super::messages::Completed;
 use crate::node::{Gauges, Input};
 use crate::store::{Journal, Reader, RealDisk, StoreError};
-use crate::types::{JournalItem, LoadRequest};
+use crate::types::{JournalItem, LoadRequest, LogEntry, Partition};
 
 /// The way to the threads.
 pub(super) struct DiskThreads {
     writer: mpsc::Sender<Task>,
     reader: mpsc::Sender<LoadRequest>,
+    house: mpsc::Sender<Wish>,
     measured: Arc<Measured>,
 }
 
@@ -59,6 +60,7 @@ impl DiskThreads {
         let (wish, wishes) = mpsc::channel();
         let (living, alive) = mpsc::channel();
         let (files, beside) = (journal.reader(), journal.reader());
+        let (to_mend, to_look) = (wish.clone(), wish.clone());
         let mut writing = Writer {
             journal,
             node: node.clone(),
@@ -70,11 +72,16 @@ impl DiskThreads {
         thread("weft-write", guard, move || writing.run(&tasks))?;
         let node = node.clone();
         let guard = living.clone();
-        thread("weft-read", guard, move || read(&files, &loads, &node))?;
-        thread("weft-spare", living, move || prepare(&beside, &wishes))?;
+        let answers = node.clone();
+        thread("weft-read", guard, move || {
+            read(&files, &loads, &answers, &to_look);
+        })?;
+        let house = Housekeeping::new(beside, node);
+        thread("weft-spare", living, move || house.run(&wishes))?;
         let threads = Self {
             writer,
             reader,
+            house: to_mend,
             measured,
         };
         Ok((threads, DiskEnd(alive)))
@@ -89,6 +96,11 @@ impl DiskThreads {
     /// Reads; answered by `Loaded`.
     pub(super) fn load(&self, request: LoadRequest) {
         let _ = self.reader.send(request);
+    }
+
+    /// Writes a damaged segment anew; answered by `Damaged`.
+    pub(super) fn mend(&self, segment: u64, entries: Vec<(Partition, LogEntry)>) {
+        let _ = self.house.send(Wish::Mend { segment, entries });
     }
 
     /// Fills in what is known of the disk, and has it measured for the next time.
@@ -137,14 +149,6 @@ struct Writer {
     wishes: mpsc::Sender<Wish>,
 }
 
-/// What the third thread does, while the writer writes.
-enum Wish {
-    /// Prefill the next segment.
-    Spare,
-    /// Let go of segments that nobody needs, and write those anew of which little is needed.
-    Recycle,
-}
-
 impl Writer {
     fn run(mut self, tasks: &mpsc::Receiver<Task>) {
         while let Ok(task) = tasks.recv() {
@@ -166,7 +170,13 @@ impl Writer {
                         let _ = self.wishes.send(Wish::Recycle);
                     }
                 }
-                Task::Measure => self.measure(),
+                Task::Measure => {
+                    self.measure();
+                    // If that fails, the next commit meets it.
+                    if let Ok(true) = self.journal.seal_damaged() {
+                        let _ = self.wishes.send(Wish::Look);
+                    }
+                }
             }
         }
     }
@@ -196,60 +206,14 @@ fn read(
     files: &Reader<RealDisk>,
     loads: &mpsc::Receiver<LoadRequest>,
     node: &Recipient<Completed>,
+    house: &mpsc::Sender<Wish>,
 ) {
     while let Ok(request) = loads.recv() {
         let result = files.load(&request).map_err(|error| error.to_string());
+        if result.is_err() {
+            let _ = house.send(Wish::Look);
+        }
         let id = request.id;
         node.do_send(Completed(Input::Loaded { id, result }));
-    }
-}
-
-fn prepare(files: &Reader<RealDisk>, wishes: &mpsc::Receiver<Wish>) {
-    let mut compacts = false;
-    loop {
-        let wish = match compacts {
-            // A segment at a time: a spare that is wished for meanwhile comes first.
-            true => match wishes.try_recv() {
-                Err(mpsc::TryRecvError::Empty) => {
-                    compacts = compact(files);
-                    continue;
-                }
-                wish => wish.ok(),
-            },
-            false => wishes.recv().ok(),
-        };
-        match wish {
-            None => return,
-            Some(Wish::Spare) => {
-                if let Err(why) = files.prepare_spare() {
-                    tracing::warn!(
-                        "the next segment is not prepared, so its syncs will be slower: {why}"
-                    );
-                }
-            }
-            Some(Wish::Recycle) => {
-                match files.recycle() {
-                    Ok(0) => {}
-                    Ok(count) => tracing::info!("{count} segments of the journal are free again"),
-                    Err(why) => tracing::warn!("segments that could go stay for now: {why}"),
-                }
-                compacts = true;
-            }
-        }
-    }
-}
-
-/// Whether there may be more to give back.
-fn compact(files: &Reader<RealDisk>) -> bool {
-    match files.compact() {
-        Ok(None) => false,
-        Ok(Some(bytes)) => {
-            tracing::debug!("{bytes} bytes of the journal are free again");
-            true
-        }
-        Err(why) => {
-            tracing::warn!("segments that little is needed of stay as they are: {why}");
-            false
-        }
     }
 }

@@ -10,6 +10,7 @@ mod duties;
 mod error;
 mod fatal;
 mod gate;
+mod housekeeping;
 mod keys;
 mod messages;
 mod monitor;

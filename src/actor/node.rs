@@ -123,6 +123,7 @@ impl NodeActor {
                 }
                 Output::Persist { sequence, items } => self.disk.persist(sequence, items),
                 Output::Load(request) => self.disk.load(request),
+                Output::Mend { segment, entries } => self.disk.mend(segment, entries),
                 Output::Note { level, text } => note(level, &text),
                 // If nobody listens, the node has ended.
                 Output::Stopped => drop(self.events.send(Event::Stopped)),

@@ -56,6 +56,9 @@ struct Mark {
     bytes: u64,
     /// The time of its newest entry.
     newest: Wall,
+    /// The time of the entry before its first.
+    #[serde(default)]
+    before: Wall,
 }
 
 impl Extent {
@@ -82,13 +85,26 @@ impl Extent {
         self.marks.front().map(|mark| mark.index)
     }
 
+    /// The first entry that holds a retained record: Raft's index, its first offset, and the time
+    /// of the entry before it.
+    pub(super) fn begins(&self) -> Option<(u64, Offset, Wall)> {
+        let mark = self.marks.front()?;
+        Some((mark.index, mark.first, mark.before))
+    }
+
     /// The time of the newest entry that holds a retained record.
     pub(super) fn newest(&self) -> Option<Wall> {
         self.marks.back().map(|mark| mark.newest)
     }
 
-    /// The next entry of records, with Raft's index.
-    pub(super) fn push(&mut self, index: u64, count: u64, bytes: u64, time: Wall) {
+    /// The next entry of records, with Raft's index, the time of the entry before it, and its own.
+    pub(super) fn push(
+        &mut self,
+        index: u64,
+        count: u64,
+        bytes: u64,
+        (before, time): (Wall, Wall),
+    ) {
         let first = self.end;
         self.end += count;
         self.bytes += bytes;
@@ -102,6 +118,7 @@ impl Extent {
                 index,
                 bytes,
                 newest: time,
+                before,
             }),
         }
         if self.marks.len() > MARKS_MAX {
@@ -206,7 +223,7 @@ mod tests {
     fn extent(entries: u64) -> Extent {
         let mut extent = Extent::default();
         for entry in 0..entries {
-            extent.push(entry + 1, 2, 100, Wall(entry * 1_000));
+            extent.push(entry + 1, 2, 100, (Wall(0), Wall(entry * 1_000)));
         }
         extent
     }
@@ -265,7 +282,7 @@ mod tests {
         };
         assert_eq!(extent.trimmed(), trimmed);
         assert_eq!(extent.first_index(), None);
-        extent.push(14, 1, 7, Wall(99_000));
+        extent.push(14, 1, 7, (Wall(0), Wall(99_000)));
         assert_eq!((extent.end(), extent.bytes()), (21, 7));
         assert_eq!(extent.first_index(), Some(14));
     }

@@ -169,6 +169,12 @@ impl Stream {
         first.saturating_sub(1)
     }
 
+    /// The first entry that holds a retained record, if there is one: its index, its first offset,
+    /// and the time of the entry before it.
+    pub fn begins(&self) -> Option<(u64, Offset, Wall)> {
+        self.extent.begins()
+    }
+
     /// The time of the newest record that is retained.
     pub fn newest_record(&self) -> Option<Wall> {
         self.extent.newest()
@@ -201,7 +207,8 @@ impl Stream {
                 expected: self.next_offset(),
             });
         }
-        self.last_time = self.last_time.max(time);
+        let before = self.last_time;
+        self.last_time = before.max(time);
         let mut offset = first;
         for (count, stamp) in batches {
             if let Some(stamp) = stamp {
@@ -210,7 +217,7 @@ impl Stream {
             offset += u64::from(count);
         }
         self.extent
-            .push(index, offset - first, bytes, self.last_time);
+            .push(index, offset - first, bytes, (before, self.last_time));
         Ok(())
     }
 
@@ -245,6 +252,18 @@ impl Stream {
             }
         }
         Vec::new()
+    }
+
+    /// The highest sequence of a producer that is stored, or proposed, as far as it is remembered.
+    pub fn highest(&self, producer: &Bytes) -> Option<u64> {
+        let window = self.windows.get(producer);
+        let stored = window.and_then(|window| {
+            let newest = window.stored.last_key_value();
+            newest.map(|(sequence, _)| *sequence).max(window.floor)
+        });
+        let of_it = (producer.clone(), 0)..=(producer.clone(), u64::MAX);
+        let proposed = self.proposed.range(of_it).next_back();
+        stored.max(proposed.map(|((_, sequence), _)| *sequence))
     }
 
     /// What to do with a publish, given everything committed and proposed.

@@ -472,6 +472,7 @@ impl Session {
         self.hellos.push_back(fence);
         let hello = Hello {
             version: Some(VERSION),
+            producer: None,
             name: Some(self.name.clone()),
         };
         self.send(&Request::Hello(hello));

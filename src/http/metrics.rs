@@ -367,6 +367,22 @@ pub const METRICS: &[Metric] = &[
         },
     ),
     gauge(
+        "weft_journal_damaged_segments",
+        &[],
+        "those that do not read as they were written",
+        |view, to| {
+            to.count(&[], view.disk.damaged_segments);
+        },
+    ),
+    counter(
+        "weft_journal_mended_segments_total",
+        &[],
+        "those that were made whole with what other nodes hold",
+        |view, to| {
+            to.count(&[], view.disk.mended_segments);
+        },
+    ),
+    gauge(
         "weft_mailbox_inputs",
         &[],
         "what waits for the node's logic",

@@ -97,12 +97,32 @@ impl Member {
     }
 
     /// The last known place in the log, up to `here`, where all is applied, before which no entry
-    /// holds anything that is retained, and none is lacked by a replica that answers.
+    /// holds anything that is retained, and none is lacked by a replica that answers and could be
+    /// sent it.
     fn dispensable(&self, here: LogStart) -> LogStart {
-        let last = self.stream.unretained(here.index).min(self.replicated);
-        let mut places = self.places.iter().chain([&here]).rev();
-        let place = places.find(|place| place.index <= last);
+        // What this disk has lost it can send to nobody.
+        let spared = match self.forgone > self.replica.start().index {
+            true => u64::MAX,
+            false => self.replicated,
+        };
+        let last = self.stream.unretained(here.index).min(spared);
+        let before_retained = self.before_retained();
+        let known = self.places.iter().chain([&here]).chain(&before_retained);
+        let within = known.filter(|place| place.index <= last);
+        let place = within.max_by_key(|place| place.index);
         place.copied().unwrap_or(self.replica.start())
+    }
+
+    /// The place before the first entry that holds anything retained.
+    fn before_retained(&self) -> Option<LogStart> {
+        let (index, offset, time) = self.stream.begins()?;
+        let index = index - 1;
+        Some(LogStart {
+            index,
+            term: self.replica.term_at(index)?,
+            offset,
+            time,
+        })
     }
 
     /// Where the log is: what has been applied. Nothing while the state is ahead of that.

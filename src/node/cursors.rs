@@ -98,7 +98,7 @@ impl Node {
                 self.handle_acked(&client, id, &partition, result);
             }
             Asked::Move(key, partition) => self.handle_moved(key, &partition, result),
-            Asked::Publish(..) | Asked::Feed(..) => {}
+            Asked::Publish(..) | Asked::Feed(..) | Asked::Sequence(..) => {}
         }
     }
 

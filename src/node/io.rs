@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{JournalItem, LoadRequest, LogEntry, NodeName};
+use crate::types::{DamagedSegment, JournalItem, LoadRequest, LogEntry, NodeName, Partition};
 
 /// A client as its listener knows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,9 @@ pub enum Input {
         /// The entries, in order, starting at the one asked for; empty if there is none.
         result: Result<Vec<LogEntry>, String>,
     },
+    /// Which segments of the journal are damaged now, and which entries are lost with them: said
+    /// whenever it may be news, and after every `Mend`.
+    Damaged(Vec<DamagedSegment>),
     /// What the shell measured since the last time.
     Gauges(Gauges),
     /// Time passed; comes every `limits::TICK`.
@@ -171,6 +174,14 @@ pub enum Output {
     },
     /// Read from the journal.
     Load(LoadRequest),
+    /// Write a damaged segment anew with these in the place of what was lost. Answered by
+    /// `Damaged`.
+    Mend {
+        /// Its number.
+        segment: u64,
+        /// What was lost, as other replicas have it.
+        entries: Vec<(Partition, LogEntry)>,
+    },
     /// For the log.
     Note {
         /// How grave.

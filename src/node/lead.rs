@@ -125,6 +125,7 @@ impl Node {
             return;
         };
         let failed_before = member.replica.failure().is_some();
+        member.begin_reads();
         let output = member.replica.drain();
         for item in output.items {
             self.journal.push(item, self.now.mono);
@@ -151,6 +152,7 @@ impl Node {
         for entry in output.committed {
             member.apply(entry, &mut post);
         }
+        member.answer_reads(&output.reads, &mut post);
         let changed = member.note_leadership(self.now.mono, &mut post);
         let failure = member
             .replica

@@ -79,7 +79,10 @@ fn lane(message: &PeerMessage) -> Lane {
     let append = raft::eraftpb::MessageType::MsgAppend as i32;
     match message {
         PeerMessage::Raft(raft) if raft.kind == append => Lane::Bulk,
-        PeerMessage::Forward(_) | PeerMessage::Fetched(_) | PeerMessage::Snapshot(_) => Lane::Bulk,
+        PeerMessage::Forward(_)
+        | PeerMessage::Fetched(_)
+        | PeerMessage::Recalled(_)
+        | PeerMessage::Snapshot(_) => Lane::Bulk,
         _ => Lane::Control,
     }
 }
@@ -90,6 +93,10 @@ fn weight(message: &PeerMessage) -> u64 {
         PeerMessage::Raft(raft) => raft.entries.iter().map(|entry| entry.data.len()).sum(),
         PeerMessage::Forward(forward) => forward.records.len(),
         PeerMessage::Fetched(fetched) => fetched.entries.iter().map(|entry| entry.len()).sum(),
+        PeerMessage::Recalled(recalled) => {
+            let entries = recalled.entries.iter();
+            entries.map(|entry| entry.data.len() + 64).sum()
+        }
         PeerMessage::Snapshot(snapshot) => snapshot.piece.len(),
         PeerMessage::Cursor(ask) => match &ask.does {
             CursorAct::Ack { ranges, .. } => 20 * ranges.len(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::keep::Idle;
 use super::lead_cursors::{CursorIntake, WaitingCursors};
+use super::producers::Reads;
 use super::transfer::{Receiving, Transfer};
 use crate::channel::{CursorError, CursorPosition, Stamp, Stream};
 use crate::replica::{LogStart, Replica};
@@ -58,6 +59,10 @@ pub(super) struct Member {
     /// No replica that answers its leader lacks the entries up to this one, as this node was told
     /// last.
     pub(super) replicated: u64,
+    /// Whether the disk could not give Raft what it asked for last.
+    pub(super) unreadable: bool,
+    /// No replica can be sent the entries up to this one any more, since this disk has lost some.
+    pub(super) forgone: u64,
     /// Where the log has been, from time to time: there it could begin.
     pub(super) places: VecDeque<LogStart>,
     /// When each replica answered last, while this one leads; by raft id.
@@ -74,6 +79,8 @@ pub(super) struct Member {
     pub(super) checkpointed: (u64, u64),
     /// Which producers were heard when, while it leads.
     pub(super) idle: Idle,
+    /// Who asks this leader how far a producer has come.
+    pub(super) reads: Reads,
 }
 
 /// A batch in front of the leader.
@@ -132,6 +139,8 @@ impl Member {
             commanded: 0,
             beat_commit: None,
             replicated: 0,
+            unreadable: false,
+            forgone: 0,
             places: VecDeque::new(),
             answered: BTreeMap::new(),
             transfers: BTreeMap::new(),
@@ -140,6 +149,7 @@ impl Member {
             covered: 0,
             checkpointed: (0, 0),
             idle: Idle::default(),
+            reads: Reads::default(),
         }
     }
 
@@ -169,6 +179,7 @@ impl Member {
             );
         }
         self.give_up_cursors(post);
+        self.give_up_reads(post);
         self.stream.forget_proposed();
         self.commanded = 0;
         self.idle = Idle::default();

@@ -2,10 +2,10 @@
 //! stepped with inputs and answers with outputs. It blocks on nothing and owns nothing outside
 //! itself.
 //!
-//! One file per concern: `sessions`, `requests`, `accept`, `publish`, `subscribe`, `cursors`,
-//! `moves` and `signals` face the clients; `lead`, `lead_cursors` and `serve` are a partition's
-//! leader; `founding`, `peering` and `route` face the peers; `persist` is the queue in front of the
-//! journal; `report` tells what is going on.
+//! One file per concern: `sessions`, `requests`, `producers`, `accept`, `publish`, `subscribe`,
+//! `cursors`, `moves` and `signals` face the clients; `lead`, `lead_cursors` and `serve` are a
+//! partition's leader; `founding`, `peering` and `route` face the peers; `persist` is the queue in
+//! front of the journal, and `repair` replaces what that has lost; `report` tells what is going on.
 
 mod accept;
 mod audit;
@@ -25,8 +25,10 @@ mod moves;
 mod peering;
 mod peers;
 mod persist;
+mod producers;
 mod publish;
 mod recovery;
+mod repair;
 mod replacing;
 mod report;
 mod requests;
@@ -58,8 +60,10 @@ use mail::Mail;
 use member::Slot;
 use peers::Peers;
 use persist::{Done, JournalQueue};
+use producers::Hellos;
 use publish::Publishes;
 pub use recovery::Recovery;
+use repair::Repairs;
 use route::Routes;
 use serve::Loads;
 use sessions::{Session, Sessions};
@@ -99,6 +103,7 @@ pub struct Node {
     mail: Mail,
     journal: JournalQueue,
     loads: Loads,
+    repairs: Repairs,
     peers: Peers,
     routes: Routes,
     placement: BTreeMap<Partition, Vec<NodeName>>,
@@ -108,6 +113,7 @@ pub struct Node {
     /// Partitions with batches to propose.
     intakes: BTreeSet<Partition>,
     sessions: Sessions,
+    hellos: Hellos,
     publishes: Publishes,
     cursors: Cursors,
     signals: Signals,
@@ -146,12 +152,14 @@ impl Node {
             mail: Mail::new(name.clone()),
             journal: JournalQueue::new(topology.limits.segment_bytes / 4),
             loads: Loads::default(),
+            repairs: Repairs::default(),
             peers: Peers::new(others.filter(|other| *other != name)),
             routes: Routes::new(random.next_u64() >> 1),
             slots: BTreeMap::new(),
             dirty: BTreeSet::new(),
             intakes: BTreeSet::new(),
             sessions: Sessions::new(),
+            hellos: Hellos::default(),
             publishes: Publishes::default(),
             cursors: Cursors::default(),
             signals: Signals::default(),
@@ -278,6 +286,7 @@ impl Node {
                 self.journal.handle_failed(error);
             }
             Input::Loaded { id, result } => self.handle_loaded(id, result),
+            Input::Damaged(damaged) => self.handle_damaged(damaged),
             Input::Gauges(gauges) => {
                 self.gauges = gauges;
                 self.measured = true;
@@ -337,7 +346,9 @@ impl Node {
         self.expire_held();
         self.expire_publishes();
         self.send_parked();
+        self.tend_hellos();
         self.tend_cursors();
+        self.tend_repairs();
         self.pump_all();
         self.finish_stop();
     }
@@ -468,6 +479,7 @@ impl Node {
         for id in session.subscriptions.keys().copied().collect::<Vec<_>>() {
             self.end_subscription(client, id);
         }
+        self.forget_hellos(client);
         self.sessions.remove(client);
     }
 

@@ -62,6 +62,16 @@ impl Node {
                     self.handle_feed((client, id, partition), fetched);
                 }
             }
+            PeerMessage::Sequence(sequence) => self.handle_sequence(from, sequence),
+            PeerMessage::Sequenced(told) => {
+                if let Some(Asked::Sequence(key, partition)) =
+                    self.routes.answered(from, told.request)
+                {
+                    self.handle_sequenced((key, &partition), told.result);
+                }
+            }
+            PeerMessage::Recall(recall) => self.handle_recall(from, &recall),
+            PeerMessage::Recalled(recalled) => self.handle_recalled(from, recalled),
             PeerMessage::Cursor(ask) => self.handle_cursor(from, ask),
             PeerMessage::Cursored(told) => {
                 if let Some(asked) = self.routes.answered(from, told.request) {

@@ -52,6 +52,8 @@ impl Node {
                 journal_bytes: self.gauges.journal_bytes,
                 syncs: self.gauges.syncs,
                 sync_us: self.gauges.sync_us,
+                damaged_segments: self.damaged_segments(),
+                mended_segments: self.repairs.mended,
                 failed: self.journal.failure().map(str::to_owned),
             },
             mailbox: self.gauges.mailbox,
@@ -150,6 +152,7 @@ impl Node {
                 "the disk has not finished a commit for {span}; this node leads nothing meanwhile"
             ));
         }
+        problems.extend(self.damage_problems());
         let (free, mark) = (self.gauges.disk_free, self.topology.limits.disk_free_min);
         if self.measured && free < mark {
             problems.push(format!(

@@ -10,7 +10,7 @@ use crate::wire::client::{Hello, NodeEndpoints, Reply, Request, VERSION, Welcome
 impl Node {
     pub(super) fn handle_request(&mut self, client: &ClientId, request: Request, records: &Bytes) {
         match request {
-            Request::Hello(hello) => self.handle_hello(client, &hello),
+            Request::Hello(hello) => self.handle_hello(client, hello),
             Request::Publish(publish) => self.handle_publish(client, publish, records),
             Request::Subscribe(subscribe) => self.handle_subscribe(client, subscribe),
             Request::Unsubscribe(unsubscribe) => {
@@ -36,7 +36,7 @@ impl Node {
         }
     }
 
-    fn handle_hello(&mut self, client: &ClientId, hello: &Hello) {
+    fn handle_hello(&mut self, client: &ClientId, hello: Hello) {
         let asked = hello.version.unwrap_or(VERSION);
         if asked < VERSION {
             let message = format!("the client speaks version {asked}, this node {VERSION}");
@@ -58,8 +58,13 @@ impl Node {
             frame_max: limits.frame_max,
             window: limits.subscription_window_bytes,
             producer_window: limits.producer_window,
+            next_sequence: None,
             nodes: nodes.collect(),
         };
+        if let Some(producer) = hello.producer {
+            let producer = Bytes::from(producer.into_vec());
+            return self.welcome_producer(client, producer, welcome);
+        }
         self.reply(client, &Reply::Welcome(welcome), &[]);
     }
 

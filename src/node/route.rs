@@ -24,6 +24,8 @@ pub(super) enum Asked {
     Open(ClientId, u64, Partition),
     /// Acks of a subscription.
     Acks(ClientId, u64, Partition),
+    /// How far a producer has come in a partition.
+    Sequence(u64, Partition),
     /// A `seek` or `delete`.
     Move(u64, Partition),
 }

@@ -37,6 +37,8 @@ pub(super) enum LoadFor {
         id: Option<u64>,
         from: u64,
     },
+    /// Another replica that has lost them.
+    Recall { from: NodeName, request: u64 },
     /// A cursor that is to go to a time.
     Cursor(NodeName, CursorAsk),
 }
@@ -55,6 +57,12 @@ impl Loads {
         let all = self.under_way.values();
         all.filter(|(_, wanted)| matches!(wanted, LoadFor::Audit { .. }))
             .count()
+    }
+
+    /// Whether entries that this node has lost are read for it.
+    pub(super) fn recalls_of(&self, node: &NodeName) -> bool {
+        let mut all = self.under_way.values();
+        all.any(|(_, wanted)| matches!(wanted, LoadFor::Recall { from, .. } if from == node))
     }
 
     fn finish(&mut self, id: u64) -> Option<(Partition, LoadFor)> {
@@ -150,7 +158,12 @@ impl Node {
         };
         match wanted {
             LoadFor::Raft => {
-                if let Err(error) = member.replica.handle_loaded(result) {
+                let read = member.replica.handle_loaded(result);
+                let told = std::mem::replace(&mut member.unreadable, read.is_err());
+                // Raft asks again and again.
+                if let Err(error) = read
+                    && !told
+                {
                     self.error(format!(
                         "{partition} cannot be read for a lagging peer: {error}"
                     ));
@@ -165,6 +178,9 @@ impl Node {
             } => self.answer_loaded(&partition, &from, request, (start, bytes_max), result),
             LoadFor::Audit { client, id, from } => {
                 self.answer_audit(&partition, &client, id, from, result);
+            }
+            LoadFor::Recall { from, request } => {
+                self.answer_recall(&partition, &from, request, result);
             }
             LoadFor::Cursor(from, ask) => self.handle_cursor_place(&from, ask, result),
         }

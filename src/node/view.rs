@@ -201,6 +201,10 @@ pub struct DiskView {
     pub syncs: u64,
     /// How long the last sync took, in microseconds.
     pub sync_us: u64,
+    /// Segments of the journal that are damaged.
+    pub damaged_segments: u64,
+    /// Segments that were damaged, and made whole since the start.
+    pub mended_segments: u64,
     /// What the last write or sync failed with, if the journal has failed.
     pub failed: Option<String>,
 }

@@ -9,7 +9,9 @@ mod checks;
 mod codec;
 mod log;
 mod members;
+mod reads;
 mod recovery;
+mod sending;
 
 use std::collections::VecDeque;
 
@@ -28,6 +30,7 @@ use crate::wire::entry::EntryContent;
 use crate::wire::peer::RaftMessage;
 
 use log::{Log, Wish};
+use reads::take_reads;
 pub use recovery::{RecoveredLog, RecoveryError};
 
 /// Who a replica is and what bounds it.
@@ -83,6 +86,9 @@ pub struct ReplicaOutput {
     pub committed: Vec<LogEntry>,
     /// A read from the journal that a lagging follower needs; at most one is under way.
     pub load: Option<LoadRequest>,
+    /// For which reads a majority has confirmed that this replica led when they began: their
+    /// numbers, and what was committed then.
+    pub reads: Vec<(u64, u64)>,
     /// The log began anew with this, before anything of `committed` that is beyond its entry.
     pub installed: Option<Checkpoint>,
     /// The raft ids of replicas that lack entries from before this leader's log. They are sent
@@ -457,22 +463,8 @@ impl Replica {
         if let Some(state) = ready.hs() {
             self.take_hard_state(number, state, output);
         }
-        for message in ready.take_messages() {
-            match message.get_msg_type() {
-                MessageType::MsgSnapshot => output.behind.push(message.to),
-                _ => output.messages.push(self.to_wire(message)),
-            }
-        }
-        let mut promises = ready.take_persisted_messages();
-        if self.voted <= self.synced {
-            // It promises nothing but to be alive in a term that is synced. Held behind a slow
-            // disk, it would cost the leader its quorum.
-            let alive = |m: &mut Message| m.get_msg_type() == MessageType::MsgHeartbeatResponse;
-            let alive: Vec<Message> = promises.extract_if(.., alive).collect();
-            output
-                .messages
-                .extend(alive.into_iter().map(|m| self.to_wire(m)));
-        }
+        take_reads(&mut ready, output);
+        let promises = self.take_messages(&mut ready, output);
         let must_sync = ready.must_sync();
         if let Err(reason) = self.take_committed(ready.take_committed_entries(), output) {
             self.failure = Some(reason);
@@ -550,24 +542,6 @@ impl Replica {
         });
         output.installed = Some(checkpoint);
         true
-    }
-
-    fn release_held(&mut self, output: &mut ReplicaOutput) {
-        while self
-            .held
-            .front()
-            .is_some_and(|(number, _)| *number <= self.synced)
-        {
-            if let Some((_, messages)) = self.held.pop_front() {
-                output
-                    .messages
-                    .extend(messages.into_iter().map(|m| self.to_wire(m)));
-            }
-        }
-    }
-
-    fn to_wire(&self, message: Message) -> RaftMessage {
-        codec::to_wire(&self.config.partition, message)
     }
 
     /// Raft draws its election timeout from an ambient generator whenever it resets; ours depends

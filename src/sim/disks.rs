@@ -120,10 +120,11 @@ impl World {
                     let text = format!("writes segments anew, which gives back {bytes} bytes");
                     self.tell(machine, text);
                 }
+                Err(_) if found.rot.is_some() => break,
                 Err(error) => return broken("a healthy disk gives back space", None, error),
             }
         }
-        Ok(())
+        self.look(machine, false)
     }
 
     /// Entries are read back.
@@ -133,8 +134,12 @@ impl World {
             return Ok(());
         };
         let result = running.load(request);
-        let id = request.id;
-        self.step(machine, Input::Loaded { id, result })
+        let (id, failed) = (request.id, result.is_err());
+        self.step(machine, Input::Loaded { id, result })?;
+        match failed {
+            true => self.look(machine, false),
+            false => Ok(()),
+        }
     }
 
     /// A commit failed. Nobody knows how much of it is on the disk; the process goes on without its

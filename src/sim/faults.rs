@@ -7,14 +7,10 @@ use super::dice::Dice;
 use super::heap::Event;
 use super::machine::{Doom, MachineId, SYNC_US};
 use super::network::{Cut, ROADS, Road, Weather};
-use super::oracle::{Verdict, broken};
+use super::oracle::Verdict;
 use super::world::World;
 use crate::node::{Input, Lane};
-use crate::types::limits::TICK;
-use crate::types::{Span, Time};
-
-/// A stop must be done after this long.
-const STOP_MAX: Span = Span::from_secs(5);
+use crate::types::Time;
 
 /// The kinds of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +25,7 @@ enum Kind {
     PowerCutOfAll,
     Away,
     FolderLost,
+    Rot,
     Stop,
     Freeze,
     Split,
@@ -46,7 +43,7 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 29] = [
+const KINDS: [Kind; 31] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCutInStep,
@@ -60,9 +57,11 @@ const KINDS: [Kind; 29] = [
     Kind::PowerCutOfSeveral,
     Kind::PowerCutOfAll,
     Kind::Away,
-    // Twice, since it waits until it can be.
+    // Twice, since they wait until they can be.
     Kind::FolderLost,
     Kind::FolderLost,
+    Kind::Rot,
+    Kind::Rot,
     Kind::Stop,
     Kind::Freeze,
     Kind::Split,
@@ -93,7 +92,7 @@ enum Lasting {
 /// The faults of one run.
 #[derive(Debug)]
 pub(super) struct Faults {
-    dice: Dice,
+    pub(super) dice: Dice,
     enabled: Vec<Kind>,
     lasting: BTreeMap<u64, Lasting>,
     next: u64,
@@ -102,7 +101,9 @@ pub(super) struct Faults {
     machines: usize,
     /// A data folder is lost as soon as that leaves a majority of what it holds.
     pub(super) folder_due: bool,
-    over: bool,
+    /// And so with bits that rot.
+    pub(super) rot_due: bool,
+    pub(super) over: bool,
 }
 
 impl Faults {
@@ -120,6 +121,7 @@ impl Faults {
             next: 0,
             machines,
             folder_due: false,
+            rot_due: false,
             over: false,
         }
     }
@@ -140,6 +142,19 @@ impl Faults {
     pub(super) fn cut_compaction(&self, dice: &mut Dice) -> bool {
         let enabled = self.enabled.contains(&Kind::PowerCutInRecycling);
         enabled && !self.over && dice.chance(100)
+    }
+
+    /// A disk is to lose something, as soon as it may.
+    fn fall_due(&mut self, kind: Kind) {
+        match kind {
+            Kind::Rot => self.rot_due = true,
+            _ => self.folder_due = true,
+        }
+    }
+
+    /// Whether bits rot again, now that a disk is sound.
+    pub(super) fn rots_again(&self, dice: &mut Dice) -> bool {
+        self.enabled.contains(&Kind::Rot) && !self.over && dice.chance(700)
     }
 
     /// Whether the next frame between nodes is cut short.
@@ -239,8 +254,8 @@ impl World {
                 self.crash_all(0..self.machines.len(), "loses power with all others")
             }
             Kind::Away => self.send_away(victim),
-            Kind::FolderLost => {
-                self.faults.folder_due = true;
+            Kind::FolderLost | Kind::Rot => {
+                self.faults.fall_due(kind);
                 Ok(())
             }
             Kind::Stop => self.stop(victim),
@@ -370,7 +385,7 @@ impl World {
     /// Everything heals; nothing goes wrong any more.
     pub(super) fn heal(&mut self) {
         self.faults.over = true;
-        self.faults.folder_due = false;
+        (self.faults.folder_due, self.faults.rot_due) = (false, false);
         let lasting: Vec<u64> = self.faults.lasting.keys().copied().collect();
         for number in lasting {
             self.end_fault(number);
@@ -385,157 +400,6 @@ impl World {
         }
         let text = "all is healed".to_owned();
         self.story.tell(self.heap.now(), "-", None, text);
-    }
-
-    /// The machine's process ends at once; it starts again later.
-    pub(super) fn crash(&mut self, machine: MachineId, power_stays: bool, how: &str) -> Verdict {
-        if self.machines[machine].running.is_none() {
-            return Ok(());
-        }
-        self.tell(machine, how);
-        self.end_life(machine, power_stays);
-        Ok(())
-    }
-
-    fn end_life(&mut self, machine: MachineId, power_stays: bool) {
-        self.machines[machine].die(power_stays);
-        let down = match self.faults.over {
-            _ if self.machines[machine].away => self.dice.millis(5_000, 15_000),
-            true => self.dice.millis(100, 500),
-            false => self.dice.millis(50, 6_000),
-        };
-        let life = self.machines[machine].life;
-        self.heap.after(down, Event::Start { machine, life });
-        let of_it = |(id, found): (&u64, &super::world::Connection)| {
-            (found.machine == machine).then_some(*id)
-        };
-        let connections: Vec<u64> = self.connections.iter().filter_map(of_it).collect();
-        for connection in connections {
-            let delay = self.dice.millis(20, 1_500);
-            self.heap.after(delay, Event::Lost { connection });
-            self.oracles.silence.ended(connection);
-        }
-        for to in (0..self.machines.len()).filter(|to| *to != machine) {
-            let delay = self.dice.millis(1, 1_000);
-            self.heap.after(delay, Event::Topics { from: machine, to });
-        }
-    }
-
-    /// The machine starts on what its disk holds.
-    pub(super) fn start(&mut self, machine: MachineId, life: u64) -> Verdict {
-        if self.machines[machine].life != life || self.machines[machine].running.is_some() {
-            return Ok(());
-        }
-        let now = self.heap.now();
-        self.machines[machine].away = false;
-        let fails = std::mem::take(&mut self.machines[machine].fails_to_start);
-        if fails {
-            let changes = self.dice.between(0, 12);
-            self.machines[machine].disk.cut_power_after(changes);
-        }
-        let found = &mut self.machines[machine];
-        let items = match found.start(&self.topology, now, &mut self.dice) {
-            Ok(_) | Err(_) if fails => {
-                self.report.fired("power cut within a start");
-                self.tell(machine, "loses power as it starts");
-                self.end_life(machine, false);
-                return Ok(());
-            }
-            Ok(items) => items,
-            Err(error) => {
-                let says = format!("machine {machine} after a crash: {error}");
-                return broken("a node starts on what its disk holds", None, says);
-            }
-        };
-        let kept = std::mem::replace(&mut self.machines[machine].kept, true);
-        self.tell(machine, format!("starts with {} items", items.len()));
-        self.oracles.logs.recovered(machine, &items, kept)?;
-        let first = self.dice.millis(0, TICK.as_millis());
-        self.heap.after(first, Event::Tick { machine, life });
-        for other in (0..self.machines.len()).filter(|other| *other != machine) {
-            let (from, to) = (other, machine);
-            self.heap
-                .after(self.dice.millis(1, 200), Event::Topics { from, to });
-            let (from, to) = (machine, other);
-            self.heap
-                .after(self.dice.millis(1, 200), Event::Topics { from, to });
-        }
-        Ok(())
-    }
-
-    fn stop(&mut self, machine: MachineId) -> Verdict {
-        let now = self.heap.now();
-        let Some(running) = &mut self.machines[machine].running else {
-            return Ok(());
-        };
-        if running.stopping.is_some() || running.frozen.is_some() {
-            return Ok(());
-        }
-        running.stopping = Some(now);
-        self.report.fired("graceful stop");
-        self.tell(machine, "is asked to stop");
-        self.step(machine, Input::Stop)
-    }
-
-    /// The node says that it is done; its process ends in peace.
-    pub(super) fn stopped(&mut self, machine: MachineId) -> Verdict {
-        let Some(running) = &self.machines[machine].running else {
-            return Ok(());
-        };
-        if running.stopping.is_none() {
-            let says = format!("machine {machine} stopped unasked");
-            return broken("a node stops when it is asked to", None, says);
-        }
-        self.tell(machine, "stopped");
-        self.end_life(machine, true);
-        Ok(())
-    }
-
-    /// No stop takes too long.
-    pub(super) fn check_stops(&self) -> Verdict {
-        for machine in &self.machines {
-            let stopping = machine.running.as_ref();
-            let stopping = stopping.filter(|running| running.frozen.is_none());
-            let Some(since) = stopping.and_then(|running| running.stopping) else {
-                continue;
-            };
-            // A disk that takes seconds may add its own time.
-            let most = Span(STOP_MAX.0 + 4 * machine.sync_us.1 * 1_000);
-            if self.heap.now().since(since) > most {
-                let says = format!(
-                    "{} was asked to at {} s",
-                    machine.name,
-                    since.0 / 1_000_000_000
-                );
-                return broken("a graceful stop is done within 5 s", None, says);
-            }
-        }
-        Ok(())
-    }
-
-    fn freeze(&mut self, machine: MachineId) {
-        let life = self.machines[machine].life;
-        let Some(running) = &mut self.machines[machine].running else {
-            return;
-        };
-        if running.frozen.is_some() || running.stopping.is_some() {
-            return;
-        }
-        running.frozen = Some(Vec::new());
-        self.report.fired("process frozen");
-        self.tell(machine, "freezes");
-        let span = self.faults.dice.millis(100, 3_000);
-        self.heap.after(span, Event::Thaw { machine, life });
-    }
-
-    /// A frozen process goes on with what waited for it.
-    pub(super) fn thaw(&mut self, machine: MachineId, life: u64) -> Verdict {
-        let found = &mut self.machines[machine];
-        let (true, Some(running)) = (found.life == life, &mut found.running) else {
-            return Ok(());
-        };
-        let waiting = running.frozen.take().unwrap_or_default();
-        self.step_all(machine, waiting)
     }
 
     fn bend_clock(&mut self, kind: Kind, victim: MachineId) {

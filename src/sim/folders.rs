@@ -1,6 +1,6 @@
 //! Data folders that are gone for good, and the empty ones that take their place.
 
-use super::machine::MachineId;
+use super::machine::{Machine, MachineId};
 use super::oracle::Verdict;
 use super::world::World;
 use crate::node::NodeView;
@@ -18,21 +18,32 @@ impl World {
         if !self.faults.folder_due {
             return Ok(());
         }
-        let views = self.views();
-        let all_up = views.len() == self.machines.len();
-        let settled = !self.machines.iter().any(|machine| machine.replaces);
         let victim = self.dice.below(self.machines.len());
-        if !all_up || !settled || views.iter().any(is_filling) || !self.is_dispensable(victim) {
+        if !self.may_lose(victim) {
             return Ok(());
         }
         self.faults.folder_due = false;
         self.report.fired("folder lost");
         self.crash(victim, false, "loses its data folder")?;
-        let machine = &mut self.machines[victim];
-        machine.disk = SimDisk::new(self.dice.number());
-        (machine.replaces, machine.kept) = (true, true);
-        self.oracles.logs.lost(victim);
+        self.replace_folder(victim);
         Ok(())
+    }
+
+    /// Whether a majority of all that the machine holds is left without it, for sure.
+    pub(super) fn may_lose(&self, machine: MachineId) -> bool {
+        let views = self.views();
+        let all_up = views.len() == self.machines.len();
+        let is_settled = |machine: &Machine| !machine.replaces && machine.rot.is_none();
+        let settled = self.machines.iter().all(is_settled);
+        all_up && settled && !views.iter().any(is_filling) && self.is_dispensable(machine)
+    }
+
+    /// The machine, which does not run, has an empty disk.
+    pub(super) fn replace_folder(&mut self, machine: MachineId) {
+        let found = &mut self.machines[machine];
+        found.disk = SimDisk::new(self.dice.number());
+        (found.replaces, found.kept, found.rot) = (true, true, None);
+        self.oracles.logs.lost(machine);
     }
 
     /// Notices which machines have taken the place of what was lost.

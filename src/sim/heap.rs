@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::machine::MachineId;
 use crate::node::Lane;
-use crate::types::{LoadRequest, Span, Time};
+use crate::types::{LoadRequest, LogEntry, Partition, Span, Time};
 
 /// A client of the workload, by position.
 pub(super) type ClientNo = usize;
@@ -59,6 +59,14 @@ pub(super) enum Event {
         life: u64,
         request: LoadRequest,
     },
+    /// A machine reads a part of its journal for damage.
+    Scrub { machine: MachineId, life: u64 },
+    /// A machine writes a damaged segment anew.
+    Mend {
+        machine: MachineId,
+        life: u64,
+        mend: Mend,
+    },
     /// A topic that `from`'s SUB socket wants, or no longer, reaches `to`'s XPUB socket.
     Topic {
         from: MachineId,
@@ -89,6 +97,13 @@ pub(super) enum Event {
     FaultEnds { number: u64 },
     /// A look at what the nodes say of themselves.
     Audit,
+}
+
+/// A damaged segment, and what other machines gave for what it lost.
+#[derive(Debug)]
+pub(super) struct Mend {
+    pub(super) segment: u64,
+    pub(super) entries: Vec<(Partition, LogEntry)>,
 }
 
 /// The future.

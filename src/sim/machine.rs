@@ -9,10 +9,11 @@ use bytes::Bytes;
 use super::clock::Clock;
 use super::dice::Dice;
 use crate::node::{Input, Node, NodeConfig, Recovery};
-use crate::store::{Found, Identity, Journal, Reader, Settings, SimDisk};
+use crate::store::{Found, Identity, Journal, Reader, Scrub, Scrubbed, Settings, SimDisk};
 use crate::topology::Topology;
 use crate::types::{
-    CoveredEntries, Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, NodeName, Span, Time,
+    CoveredEntries, DamagedSegment, Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry,
+    NodeName, Partition, Span, Time,
 };
 
 /// A machine, by its node's position in the topology.
@@ -36,9 +37,21 @@ pub(super) struct Machine {
     pub(super) kept: bool,
     /// Whether its disk takes the place of one that was lost, and is not known to be filled yet.
     pub(super) replaces: bool,
+    /// Bits of its disk have turned, and it is not known that all of it is sound again.
+    pub(super) rot: Option<Rot>,
     /// Whether its disk says that it has no room left.
     pub(super) full: bool,
 }
+
+/// Bits that turned.
+#[derive(Debug)]
+pub(super) struct Rot {
+    /// Whether the scrub under way began after they did and has found nothing.
+    pub(super) clean: bool,
+}
+
+/// Gives an entry that was synced, where a disk whose bits have turned is read.
+pub(super) type Known<'a> = &'a dyn Fn(&Partition, u64) -> Option<LogEntry>;
 
 /// Where in a commit the power goes, or what of it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +85,9 @@ pub(super) struct Running {
     pub(super) doomed: Option<Doom>,
     /// Segments may have become free since it last looked.
     owes_recycling: bool,
+    scrub: Scrub,
+    /// What the node was told last of what is damaged.
+    told: Vec<DamagedSegment>,
     /// It was asked to stop, and when.
     pub(super) stopping: Option<Time>,
 }
@@ -83,6 +99,9 @@ pub(super) struct Commit {
     pub(super) items: Vec<JournalItem>,
     pub(super) written: bool,
 }
+
+/// What is read at a time for damage.
+const SCRUB_BYTES: u64 = 64 << 10;
 
 /// How a sync ordinarily goes, in microseconds.
 pub(super) const SYNC_US: (u64, u64) = (200, 3_000);
@@ -101,6 +120,7 @@ impl Machine {
             away: false,
             kept: true,
             replaces: false,
+            rot: None,
             full: false,
         }
     }
@@ -111,11 +131,17 @@ impl Machine {
         topology: &Arc<Topology>,
         now: Time,
         dice: &mut Dice,
+        known: Known<'_>,
     ) -> Result<Vec<JournalItem>, String> {
         let now = self.clock.read(now);
         let fresh = Incarnation(dice.number().max(1));
         let mut recovery = Recovery::new(&topology.limits);
-        let (journal, items) = self.open(topology, fresh, &mut |found| {
+        let known = self.rot.is_some().then_some(known);
+        if let Some(rot) = &mut self.rot {
+            // Its scrub begins anew.
+            rot.clean = true;
+        }
+        let (journal, items) = self.open(topology, (fresh, known), &mut |found| {
             let handled = match found {
                 Found::Item(item) => recovery.handle(item),
                 Found::Covered(covered) => recovery.handle_covered(&covered),
@@ -142,6 +168,8 @@ impl Machine {
             fuse: None,
             doomed: None,
             owes_recycling: false,
+            scrub: Scrub::default(),
+            told: Vec::new(),
             stopping: None,
         });
         Ok(items)
@@ -151,7 +179,7 @@ impl Machine {
     pub(super) fn open(
         &self,
         topology: &Topology,
-        fresh: Incarnation,
+        (fresh, known): (Incarnation, Option<Known<'_>>),
         handle: &mut dyn FnMut(Found) -> Result<(), String>,
     ) -> Result<(Journal<SimDisk>, Vec<JournalItem>), String> {
         let identity = Identity {
@@ -171,7 +199,7 @@ impl Machine {
         for found in all {
             match found {
                 Found::Item(item) => items.push(item),
-                Found::Covered(covered) => items.extend(read(&reader, covered)?),
+                Found::Covered(covered) => items.extend(read(&reader, covered, known)?),
             }
         }
         Ok((journal, items))
@@ -197,7 +225,11 @@ impl Machine {
 }
 
 /// Reads entries that the journal only told of, but those that were withdrawn later.
-fn read(reader: &Reader<SimDisk>, covered: CoveredEntries) -> Result<Vec<JournalItem>, String> {
+fn read(
+    reader: &Reader<SimDisk>,
+    covered: CoveredEntries,
+    known: Option<Known<'_>>,
+) -> Result<Vec<JournalItem>, String> {
     let partition = covered.partition;
     let request = LoadRequest {
         id: 0,
@@ -206,9 +238,13 @@ fn read(reader: &Reader<SimDisk>, covered: CoveredEntries) -> Result<Vec<Journal
         index_end: covered.end_index,
         bytes_max: u64::MAX,
     };
-    let mut entries = reader
-        .load(&request)
-        .map_err(|error| format!("the journal is not read: {error}"))?;
+    let mut entries = match (reader.load(&request), known) {
+        (Ok(entries), _) => entries,
+        (Err(_), Some(known)) => (covered.first_index..covered.end_index)
+            .filter_map(|index| known(&partition, index))
+            .collect(),
+        (Err(error), None) => return Err(format!("the journal is not read: {error}")),
+    };
     entries.retain(|entry| entry.term == covered.term);
     let item = |entry| JournalItem::Entry {
         partition: partition.clone(),
@@ -268,6 +304,44 @@ impl Running {
             compactions += 1;
         }
         Ok(compactions)
+    }
+
+    /// Reads about a segment, to see whether it is as it was written.
+    pub(super) fn scrub(&mut self) -> Result<Scrubbed, String> {
+        let scrubbed = self.reader.scrub(&mut self.scrub, SCRUB_BYTES);
+        scrubbed.map_err(|error| error.to_string())
+    }
+
+    /// The next scrub begins with the first segment.
+    pub(super) fn begin_scrub(&mut self) {
+        self.scrub = Scrub::default();
+    }
+
+    /// Whether nothing is known to be damaged.
+    pub(super) fn is_sound(&self) -> bool {
+        self.told.is_empty() && !self.reader.wants_seal()
+    }
+
+    /// What is damaged, if that is news or the node waits for an answer.
+    pub(super) fn look(&mut self, awaited: bool) -> Result<Option<Vec<DamagedSegment>>, String> {
+        if self.reader.wants_seal() && self.commit.is_none() && self.journal.failed().is_none() {
+            let sealed = self.journal.seal_damaged();
+            sealed.map_err(|error| error.to_string())?;
+        }
+        let damaged = self.reader.damage().map_err(|error| error.to_string())?;
+        let news = awaited || damaged != self.told;
+        self.told.clone_from(&damaged);
+        Ok(news.then_some(damaged))
+    }
+
+    /// Writes a damaged segment anew; whether it is whole again.
+    pub(super) fn mend(
+        &mut self,
+        segment: u64,
+        entries: &[(Partition, LogEntry)],
+    ) -> Result<bool, String> {
+        let mended = self.reader.mend(segment, entries);
+        mended.map_err(|error| error.to_string())
     }
 
     /// Reads entries back.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
 
-use super::heap::{ClientNo, ConnectionId, Event};
+use super::heap::{ClientNo, ConnectionId, Event, Mend};
 use super::machine::{Commit, MachineId};
 use super::network::Road;
 use super::oracle::{Verdict, broken, speech};
@@ -58,6 +58,18 @@ impl World {
             Output::Persist { sequence, items } => self.persist(machine, sequence, items),
             Output::Load(request) => {
                 self.plan_load(machine, request);
+                Ok(())
+            }
+            Output::Mend { segment, entries } => {
+                let life = self.machines[machine].life;
+                let delay = self.dice.millis(1, 50);
+                let mend = Mend { segment, entries };
+                let event = Event::Mend {
+                    machine,
+                    life,
+                    mend,
+                };
+                self.heap.after(delay, event);
                 Ok(())
             }
             Output::Note { level, text } => {

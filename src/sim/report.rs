@@ -6,8 +6,9 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 39] = [
+pub(super) const FAULTS: [&str; 40] = [
     "bad weather",
+    "bits rot",
     "calendar set back",
     "calendar set forward",
     "client cut off",
@@ -77,10 +78,14 @@ pub struct Report {
     pub compactions: u64,
     /// Producers forgotten by a partition.
     pub forgotten: u64,
+    /// Producers that came back and were told their next sequence.
+    pub returned: u64,
     /// Times that a cursor was taken.
     pub cursors_taken: u64,
     /// Empty data folders that took the place of lost ones.
     pub replaced: u64,
+    /// Times that a damaged segment was to be made whole.
+    pub mended: u64,
     /// Records acked.
     pub acked: u64,
     /// Records delivered from stored channels.

@@ -81,6 +81,10 @@ impl World {
                 }
             }
         }
+        if let Some(found) = self.machines.iter().find(|found| found.rot.is_some()) {
+            let says = format!("the disk of {} is not known to be sound again", found.name);
+            return Some((None, says));
+        }
         if let Some(view) = views.iter().find(|view| is_filling(view)) {
             let says = format!("{} says that a lost folder is being replaced", view.node);
             return Some((None, says));
@@ -136,7 +140,7 @@ impl World {
         }
         for (machine, found) in self.machines.iter().enumerate() {
             let fresh = Incarnation(1);
-            let (_, items) = match found.open(&self.topology, fresh, &mut |_| Ok(())) {
+            let (_, items) = match found.open(&self.topology, (fresh, None), &mut |_| Ok(())) {
                 Ok(opened) => opened,
                 Err(error) => {
                     let says = format!("machine {machine} at the end: {error}");

@@ -195,6 +195,12 @@ impl World {
                 life,
                 request,
             } => self.load(machine, life, &request),
+            Event::Scrub { machine, life } => self.scrub(machine, life),
+            Event::Mend {
+                machine,
+                life,
+                mend,
+            } => self.mend((machine, life), &mend),
             Event::Topic {
                 from,
                 life,
@@ -470,6 +476,7 @@ impl World {
         self.oracles.silence.check(self.heap.now())?;
         self.note_replaced();
         self.lose_folder()?;
+        self.rot()?;
         for machine in &self.machines {
             if let Some(running) = &machine.running {
                 ledger::check(&running.node.view())?;

@@ -99,8 +99,9 @@ pub enum StoreError {
     },
     /// Bytes that were synced once no longer read as they were written.
     #[error(
-        "{file} is damaged at byte {position}: {reason}; restore the file from a copy (a \
-         replica cannot be filled anew yet; the others serve without it)"
+        "{file} is damaged at byte {position}: {reason}; a running node fetches what is lost from \
+         another replica; one that does not start for it needs the file from a copy, or an empty \
+         data folder and `weft node --replace`"
     )]
     Damaged {
         /// The file.
@@ -175,6 +176,9 @@ pub enum StoreError {
     },
 }
 
+/// What was tried, where a disk refuses to read a part of a file.
+pub(super) const CANNOT_READ: &str = "cannot read";
+
 impl StoreError {
     /// What the disk said about a file.
     pub(super) fn disk(action: &'static str, file: String, error: &io::Error) -> Self {
@@ -183,6 +187,15 @@ impl StoreError {
             file,
             kind: error.kind(),
             error: error.to_string(),
+        }
+    }
+
+    /// Whether a part of a file does not read as it was written, or not at all.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Disk { action, .. } => *action == CANNOT_READ,
+            _ => false,
         }
     }
 

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::{JournalItem, LoadFrom, LogEntry, Offset, Partition, Wall};
 
 use super::base::{Base, Newest, NewestOf};
-use super::layout::{BlockWriter, ENTRY_HEADER, Fields, ITEM_HEADER};
+use super::layout::{
+    BlockKind, BlockWriter, ENTRY_HEADER, Fields, ITEM_HEADER, PAGE, SegmentHeader,
+};
 
 /// Bytes of a footer before its first run.
 const FOOTER_HEADER: u64 = 4;
@@ -62,6 +64,27 @@ pub(super) struct Log {
     pub(super) withdrawals: u64,
 }
 
+/// What comes before a segment: its header says so, and memory does too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Follows {
+    /// The sequence of the first commit that it stands for.
+    pub(super) sequence: u64,
+    /// The header CRC of the commit before that one; 0 if there is none.
+    pub(super) previous_crc: u32,
+}
+
+/// A segment that nothing is appended to any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// Where its blocks end.
+    pub(super) end: u64,
+    pub(super) follows: Follows,
+    /// What its blocks are, the footer apart.
+    pub(super) kind: BlockKind,
+    /// Tells the files apart that have had its name since the journal was opened.
+    pub(super) version: u64,
+}
+
 /// All logs.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -70,9 +93,12 @@ pub(super) struct Index {
     pub(super) tail_number: u64,
     /// At least as many bytes as the footer of the newest segment needs.
     pub(super) footer_bytes: u64,
-    /// Where the blocks of each sealed segment end.
-    pub(super) sealed: BTreeMap<u64, u64>,
-    /// Sealed segments that were found damaged as they were to be written anew.
+    pub(super) sealed: BTreeMap<u64, Sealed>,
+    /// What the newest segment follows.
+    pub(super) tail_follows: Follows,
+    /// Where the synced commits of the newest segment end.
+    pub(super) tail_end: u64,
+    /// Segments that were found damaged, and are not mended yet.
     pub(super) unreadable: BTreeSet<u64>,
     /// The newest of each partition that is synced, apart from its entries.
     pub(super) newest: NewestOf,
@@ -237,6 +263,16 @@ impl Fence {
     }
 }
 
+impl Follows {
+    /// What the segment with this header follows.
+    pub(super) fn of(header: &SegmentHeader) -> Self {
+        Self {
+            sequence: header.first_sequence,
+            previous_crc: header.previous_crc,
+        }
+    }
+}
+
 impl Place<'_> {
     fn end_index(&self) -> u64 {
         match self {
@@ -248,12 +284,14 @@ impl Place<'_> {
 
 impl Index {
     /// That of an empty first segment of this number.
-    pub(super) fn new(first_segment: u64) -> Self {
+    pub(super) fn new(first_segment: u64, follows: Follows) -> Self {
         Self {
             logs: BTreeMap::new(),
             tail_number: first_segment,
             footer_bytes: FOOTER_HEADER,
             sealed: BTreeMap::new(),
+            tail_follows: follows,
+            tail_end: PAGE,
             unreadable: BTreeSet::new(),
             newest: NewestOf::new(),
             synced: 0,
@@ -264,7 +302,7 @@ impl Index {
 
     /// Bytes of sealed segments, as far as their commits go.
     pub(super) fn sealed_bytes(&self) -> u64 {
-        self.sealed.values().sum()
+        self.sealed.values().map(|sealed| sealed.end).sum()
     }
 
     /// The first segment that is there.
@@ -325,6 +363,7 @@ impl Index {
         self.changes += 2;
         let stay = self.sealed.split_off(&segment);
         let gone = std::mem::replace(&mut self.sealed, stay);
+        self.unreadable = self.unreadable.split_off(&segment);
         for log in self.logs.values_mut() {
             let gone = log.fences.partition_point(|fence| fence.segment < segment);
             log.fences.drain(..gone);
@@ -373,8 +412,9 @@ impl Index {
         }
     }
 
-    /// Seals the newest segment, whose commits end at `end`, and goes on to the next, `next`.
-    pub(super) fn seal(&mut self, end: u64, next: u64) {
+    /// Seals the newest segment, whose blocks end at `end`, and goes on to the next, `next`, which
+    /// follows these.
+    pub(super) fn seal(&mut self, end: u64, kind: BlockKind, next: u64, follows: Follows) {
         for (partition, log) in &mut self.logs {
             if let Some(first) = log.tail.slots.first() {
                 log.fences.push(Fence {
@@ -389,8 +429,14 @@ impl Index {
                 log.tail = Run::default();
             }
         }
-        self.sealed.insert(self.tail_number, end);
-        self.tail_number = next;
+        let sealed = Sealed {
+            end,
+            follows: self.tail_follows,
+            kind,
+            version: 0,
+        };
+        self.sealed.insert(self.tail_number, sealed);
+        (self.tail_number, self.tail_follows, self.tail_end) = (next, follows, PAGE);
         self.footer_bytes = FOOTER_HEADER;
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::types::{Incarnation, JournalItem, Limits, Partition};
 
 use super::folder::open_folder;
-use super::index::{Index, SegmentIndex, Slot, footer_share, slot};
+use super::index::{Follows, Index, SegmentIndex, Slot, footer_share, slot};
 use super::layout::{
     BlockKind, BlockWriter, FORMAT_VERSION, MARK, PAGE, SegmentHeader, item_payload_bytes, life,
     put_item,
@@ -197,9 +197,19 @@ impl<D: Disk> Journal<D> {
                 }
             }
         }
-        index.synced = pending.sequence;
+        (index.synced, index.tail_end) = (pending.sequence, pending.end);
         self.tail.position = pending.end;
         Ok(())
+    }
+
+    /// Seals the newest segment, all of which is synced.
+    pub(super) fn seal(&mut self) -> Result<(), StoreError> {
+        let result = self.roll();
+        self.remember(result)
+    }
+
+    pub(super) fn shared(&self) -> &Shared<D> {
+        &self.shared
     }
 
     /// A handle that reads what is synced, for use by another thread. The folder stays locked
@@ -360,7 +370,11 @@ impl<D: Disk> Journal<D> {
         };
         let prefilled = shared.take_spare().then_some(SPARE);
         let next = make_segment(&shared.disk, &header, prefilled)?;
-        index.seal(self.tail.position, number);
+        let follows = Follows {
+            sequence: self.sequence,
+            previous_crc: self.previous_crc,
+        };
+        index.seal(self.tail.position, BlockKind::Commit, number, follows);
         drop(index);
         self.tail = next;
         Ok(())

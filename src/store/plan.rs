@@ -2,16 +2,22 @@
 
 use crate::types::{Partition, Sabotage};
 
-use super::index::{Fence, Index, Log, Run, SegmentIndex, entry_head_bytes, footer_share};
-use super::layout::{MARK, PAGE};
+use super::index::{
+    Fence, Follows, Index, Log, Run, Sealed, SegmentIndex, entry_head_bytes, footer_share,
+};
+use super::layout::{BlockKind, MARK, PAGE};
 
 /// Neighbouring sealed segments that become one.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// The first of them, whose number the new one has.
     pub(super) first: u64,
+    /// What that one follows.
+    pub(super) follows: Follows,
     /// The segment after the last of them.
     pub(super) next: u64,
+    /// What that one follows: the end of what the new one stands for.
+    pub(super) ends: Follows,
     /// What stays, in the order in which it stands.
     pub(super) kept: Vec<Kept>,
     /// What their blocks take, headers included.
@@ -107,11 +113,39 @@ impl Index {
             .map_or(self.tail_number, |(next, _)| *next);
         Some(Plan {
             first,
+            follows: self.follows(first),
             next,
+            ends: self.follows(next),
             kept: self.kept_in(first, next),
             bytes: all.bytes,
             bytes_after: all.bytes_after(),
         })
+    }
+
+    /// A segment that was found damaged becomes one that holds what is to stay of it; `None` if it
+    /// is no longer there, or cannot be written anew yet.
+    pub(super) fn plan_to_mend(&self, segment: u64) -> Option<Plan> {
+        let shares = self.shares();
+        let at = shares.iter().position(|(number, _)| *number == segment)?;
+        let share = shares[at].1;
+        let next = shares
+            .get(at + 1)
+            .map_or(self.tail_number, |(next, _)| *next);
+        (!self.holds_snapshot(segment)).then(|| Plan {
+            first: segment,
+            follows: self.follows(segment),
+            next,
+            ends: self.follows(next),
+            kept: self.kept_in(segment, next),
+            bytes: share.bytes,
+            bytes_after: share.bytes_after(),
+        })
+    }
+
+    /// What the segment of this number follows, which is there.
+    fn follows(&self, segment: u64) -> Follows {
+        let sealed = self.sealed.get(&segment);
+        sealed.map_or(self.tail_follows, |sealed| sealed.follows)
     }
 
     /// Whether a snapshot stands in this segment that no checkpoint has followed: it counts in its
@@ -133,10 +167,10 @@ impl Index {
 
     /// The sealed segments in order.
     fn shares(&self) -> Vec<(u64, Share)> {
-        let share = |(number, end): (&u64, &u64)| {
+        let share = |(number, sealed): (&u64, &Sealed)| {
             let share = Share {
-                bytes: *end,
-                largest: *end,
+                bytes: sealed.end,
+                largest: sealed.end,
                 segments: 1,
                 ..Share::default()
             };
@@ -157,7 +191,7 @@ impl Index {
         shares
     }
 
-    fn kept_in(&self, first: u64, next: u64) -> Vec<Kept> {
+    pub(super) fn kept_in(&self, first: u64, next: u64) -> Vec<Kept> {
         let mut kept = Vec::new();
         for (partition, log) in &self.logs {
             let from = self.stays_from(partition, log);
@@ -179,9 +213,16 @@ impl Index {
     /// The segments of `plan` are one now, whose blocks end at `end` and hold `runs`. Entries that
     /// were withdrawn since the plan was made are in them, and not in the index.
     pub(super) fn replace(&mut self, plan: &Plan, end: u64, runs: &SegmentIndex) {
-        self.sealed
-            .retain(|number, _| !(plan.first..plan.next).contains(number));
-        self.sealed.insert(plan.first, end);
+        let replaced = plan.first..plan.next;
+        self.sealed.retain(|number, _| !replaced.contains(number));
+        self.unreadable.retain(|number| !replaced.contains(number));
+        let sealed = Sealed {
+            end,
+            follows: plan.follows,
+            kind: BlockKind::Kept,
+            version: self.changes,
+        };
+        self.sealed.insert(plan.first, sealed);
         for (partition, log) in &mut self.logs {
             let count = |segment| log.fences.partition_point(|fence| fence.segment < segment);
             let here = count(plan.first)..count(plan.next);

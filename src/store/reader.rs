@@ -38,6 +38,8 @@ struct Load<'a> {
     bytes: u64,
     /// How often the log had been shortened when the load began.
     withdrawals: Option<u64>,
+    /// The segment that is read.
+    segment: Option<u64>,
 }
 
 /// Entries to read from one segment.
@@ -73,6 +75,7 @@ impl<D: Disk> Reader<D> {
                 entries: Vec::new(),
                 bytes: 0,
                 withdrawals: None,
+                segment: None,
             };
             let changes = locked(&self.shared.index).changes;
             match self.run(&mut load) {
@@ -81,7 +84,12 @@ impl<D: Disk> Reader<D> {
                 Ok(false) => {}
                 // Segments went, or were written anew, while they were read.
                 Err(_) if self.has_changed_since(changes) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let Some(segment) = load.segment {
+                        self.note_damage(segment, &error);
+                    }
+                    return Err(error);
+                }
             }
         }
     }
@@ -144,6 +152,7 @@ impl<D: Disk> Reader<D> {
             let piece = match fence {
                 Ok(piece) => piece,
                 Err(fence) => {
+                    load.segment = Some(fence.segment);
                     let run = self.sealed_run(&load.request.partition, &fence)?;
                     let slots = run.between(fence.first_index, fence.end_index);
                     load.choose(fence.segment, fence.first_index, slots)
@@ -157,6 +166,7 @@ impl<D: Disk> Reader<D> {
 
     /// Reads a piece; true if the load is done.
     fn read(&self, load: &mut Load<'_>, piece: &Piece) -> Result<bool, StoreError> {
+        load.segment = Some(piece.segment);
         if !piece.slots.is_empty() {
             let (segment, first) = (piece.segment, piece.first_index);
             let partition = &load.request.partition;

@@ -6,7 +6,7 @@ use crate::types::{CoveredEntries, JournalItem, Partition};
 
 use super::StoreError;
 use super::base::{BASE, Base, Newest};
-use super::index::{Index, Run, SegmentIndex};
+use super::index::{Follows, Index, Run, SegmentIndex};
 use super::layout::{PAGE, SegmentHeader};
 use super::recovery::{Found, Visit};
 
@@ -41,7 +41,7 @@ impl<'a> Reading<'a> {
             None => (1, 0),
         };
         Self {
-            index: Index::new(header.number),
+            index: Index::new(header.number, Follows::of(header)),
             chain: Chain {
                 sequence: follows.0,
                 previous_crc: follows.1,
@@ -190,9 +190,10 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// The segment ends here; the next begins, whose number this is.
-    pub(super) fn seal(&mut self, next: u64) {
-        self.index.seal(self.chain.position, next);
+    /// The segment ends here; the next begins.
+    pub(super) fn seal(&mut self, header: &SegmentHeader, next: &SegmentHeader) {
+        let (end, kind) = (self.chain.position, header.kind());
+        self.index.seal(end, kind, next.number, Follows::of(next));
         self.chain.position = PAGE;
         self.chain.last = None;
     }

@@ -71,7 +71,7 @@ pub(super) fn recover<D: Disk>(
         }
         let continues = "continue the segment before it";
         check_chain(disk, &next.1, &reading.chain, continues)?;
-        reading.seal(*number);
+        reading.seal(&header, &next.1);
         (file, header) = next;
     }
     let path = disk.path(&segment_name(header.number));
@@ -93,7 +93,7 @@ pub(super) fn recover<D: Disk>(
     let Reading {
         mut index, chain, ..
     } = reading;
-    index.synced = chain.sequence - 1;
+    (index.synced, index.tail_end) = (chain.sequence - 1, chain.position);
     Ok(Recovered {
         index,
         tail: Tail {

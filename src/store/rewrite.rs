@@ -11,7 +11,6 @@ use super::layout::{
     BlockKind, BlockWriter, FORMAT_VERSION, Rewritten, SegmentHeader, life, put_item,
 };
 use super::plan::{Kept, Plan};
-use super::recovery::open_segment;
 use super::segment::segment_name;
 use super::{Disk, DiskFile, Reader, StoreError};
 
@@ -22,6 +21,9 @@ pub(super) const KEPT_TEMPORARY: &str = "kept.tmp";
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 /// Bytes per sync: a commit that waits behind one waits for no more than this.
 const SYNC_BYTES: u64 = 4 << 20;
+
+/// Gives a new segment the entries that stay of one log and one old segment.
+type Copy<'a, D> = &'a mut dyn FnMut(&Kept, &mut Making<'_, D>) -> Result<(), StoreError>;
 
 impl<D: Disk> Reader<D> {
     /// Writes neighbouring sealed segments anew as one, with only the entries that must stay, if
@@ -51,41 +53,48 @@ impl<D: Disk> Reader<D> {
         }
         base.write(&shared.disk, shared.incarnation)?;
         locked(&shared.index).based = newest;
-        let written = self.write_kept(&plan);
+        let end = self.write_anew(&plan, &mut |kept, making| {
+            let copied = self.copy(kept, making);
+            copied.inspect_err(|error| self.note_damage(kept.fence.segment, error))
+        })?;
+        Ok(Some(plan.bytes.saturating_sub(end)))
+    }
+
+    /// Writes what stays, as `copy` gives it, durable under its temporary name, then in its place.
+    /// Where its blocks end.
+    pub(super) fn write_anew(&self, plan: &Plan, copy: Copy<'_, D>) -> Result<u64, StoreError> {
+        let shared = self.shared();
+        let written = self.write_kept(plan, copy);
         let (end, runs) = written.inspect_err(|_| {
             // The space matters now; if even this fails, the next start removes the file.
             let _ = shared.disk.delete(KEPT_TEMPORARY);
         })?;
-        shared.put_in_place(&plan, end, &runs)?;
-        Ok(Some(plan.bytes.saturating_sub(end)))
+        shared.put_in_place(plan, end, &runs)?;
+        Ok(end)
     }
 
-    /// Writes what stays, durable under its temporary name: where its blocks end, what is where.
-    fn write_kept(&self, plan: &Plan) -> Result<(u64, SegmentIndex), StoreError> {
+    fn write_kept(
+        &self,
+        plan: &Plan,
+        copy: Copy<'_, D>,
+    ) -> Result<(u64, SegmentIndex), StoreError> {
         let shared = self.shared();
-        let open = |number| open_segment(&shared.disk, shared.incarnation, shared.identity, number);
-        let (first, next) = (open(plan.first)?.1, open(plan.next)?.1);
         let header = SegmentHeader {
             version: FORMAT_VERSION,
             identity: shared.identity,
             number: plan.first,
             life: life(shared.incarnation, plan.first),
-            first_sequence: first.first_sequence,
-            previous_crc: first.previous_crc,
+            first_sequence: plan.follows.sequence,
+            previous_crc: plan.follows.previous_crc,
             rewritten: Some(Rewritten {
                 segments: u32::try_from(plan.next - plan.first).unwrap_or(u32::MAX),
-                next_sequence: next.first_sequence,
-                last_crc: next.previous_crc,
+                next_sequence: plan.ends.sequence,
+                last_crc: plan.ends.previous_crc,
             }),
         };
         let mut making = Making::new(&shared.disk, &header)?;
         for kept in &plan.kept {
-            self.copy(kept, &mut making).inspect_err(|error| {
-                if matches!(error, StoreError::Damaged { .. }) {
-                    let mut index = locked(&shared.index);
-                    index.unreadable.insert(kept.fence.segment);
-                }
-            })?;
+            copy(kept, &mut making)?;
         }
         making.finish()
     }
@@ -156,7 +165,7 @@ impl<D: Disk> Shared<D> {
 }
 
 /// A segment that is written anew.
-struct Making<'a, D: Disk> {
+pub(super) struct Making<'a, D: Disk> {
     disk: &'a D,
     file: D::File,
     life: u64,
@@ -190,7 +199,7 @@ impl<'a, D: Disk> Making<'a, D> {
         Ok(making)
     }
 
-    fn put(&mut self, item: &JournalItem) -> Result<(), StoreError> {
+    pub(super) fn put(&mut self, item: &JournalItem) -> Result<(), StoreError> {
         let start = self.block.position() as u64;
         put_item(&mut self.block, item);
         if let JournalItem::Entry { partition, entry } = item {

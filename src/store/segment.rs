@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::error::CANNOT_READ;
 use super::index::{SegmentIndex, read_footer};
 use super::layout::{
     BlockHeader, BlockKind, HEADER, PAGE, SegmentHeader, page_in_block, without_marks,
@@ -115,7 +116,7 @@ impl<'a, F: DiskFile> Window<'a, F> {
             let filled = self
                 .file
                 .read_at(&mut self.buffer, position)
-                .map_err(|error| StoreError::disk("cannot read", self.path.to_owned(), &error))?;
+                .map_err(|error| StoreError::disk(CANNOT_READ, self.path.to_owned(), &error))?;
             self.buffer[filled..].fill(0);
         }
         let from = (position - self.start) as usize;

@@ -101,6 +101,26 @@ pub struct CoveredEntries {
     pub term: u64,
 }
 
+/// A segment of the journal that does not read as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedSegment {
+    /// Its number.
+    pub segment: u64,
+    /// The entries that must stay and cannot be read. What else stood in it is known anyway.
+    pub lost: Vec<LostEntries>,
+}
+
+/// Entries that cannot be read: `first_index <= i < end_index`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostEntries {
+    /// Whose log they belong to.
+    pub partition: Partition,
+    /// The first of them.
+    pub first_index: u64,
+    /// The index after the last.
+    pub end_index: u64,
+}
+
 /// A partition's state after the committed entry `index`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {

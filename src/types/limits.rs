@@ -172,6 +172,21 @@ pub const SNAPSHOT_RESEND: Span = Span::from_secs(1);
 /// last piece has arrived, and is as large as a commit of the journal at most.
 pub const SNAPSHOTS_MAX: usize = 4;
 
+/// A question for entries that a disk has lost is put to another replica after this long.
+pub const REPAIR_ANSWER: Span = Span::from_secs(1);
+
+/// After all replicas were asked for what a disk has lost, and none had it, or it could not be
+/// written: when to try again.
+pub const REPAIR_REST: Span = Span::from_secs(5);
+
+/// Bytes of the journal that a scrub reads a second: 10 GB in under an hour, a hundredth of what a
+/// disk gives.
+pub const SCRUB_BYTES_PER_S: u64 = 4 << 20;
+
+/// From the end of a scrub to the beginning of the next. Bits rot slowly; what a disk lost must be
+/// found before other disks have lost the same.
+pub const SCRUB_REST: Span = Span::from_secs(6 * 3_600);
+
 /// Places in a log that are remembered with their offsets, one a beat, per partition: the next
 /// checkpoint lets go of what is before one of them. When there are as many, every other one is
 /// forgotten.
@@ -227,6 +242,15 @@ pub const STOP_HANDOVER: Span = Span::from_secs(2);
 
 /// After a `busy`, when to come back.
 pub const BUSY_RETRY: Span = Span::from_millis(100);
+
+/// How long a `hello` waits for what the partitions know of its producer.
+pub const HELLO_WAIT: Span = Span::from_secs(4);
+
+/// Clients of one node that wait so: each asks every partition of the fabric.
+pub const HELLOS_MAX: usize = 256;
+
+/// Questions for one leader about producers: those of a loop, and loops whose questions wait.
+pub const READS_MAX: usize = 1_024;
 
 /// A session that holds something (publishes in flight, subscriptions) and has been silent is
 /// probed this often.

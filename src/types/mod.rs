@@ -16,7 +16,8 @@ mod time;
 pub use command::{Command, TrimCause};
 pub use cursor::{CursorChange, CursorDoes, CursorStart};
 pub use journal::{
-    Checkpoint, CoveredEntries, EntryKind, JournalItem, LoadFrom, LoadRequest, LogEntry,
+    Checkpoint, CoveredEntries, DamagedSegment, EntryKind, JournalItem, LoadFrom, LoadRequest,
+    LogEntry, LostEntries,
 };
 pub use limits::Limits;
 pub use members::{Members, MembersChange};

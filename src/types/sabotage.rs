@@ -74,11 +74,17 @@ pub enum Sabotage {
     HoardingCompaction,
     /// An empty folder speaks for the one whose place it is to take.
     StolenVote,
+    /// What a disk lost is replaced by what another replica has, though that lacks it.
+    StaleRepair,
+    /// A scrub reads nothing.
+    BlindScrub,
+    /// A producer is told what the first partition knows of it.
+    HastyWelcome,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         // The one that shows itself least often.
         Self::UnsyncedTail,
         Self::ConfirmBeforeSync,
@@ -113,6 +119,9 @@ impl Sabotage {
         Self::VotelessBase,
         Self::HoardingCompaction,
         Self::StolenVote,
+        Self::StaleRepair,
+        Self::BlindScrub,
+        Self::HastyWelcome,
     ];
 
     /// Its name on the command line.
@@ -151,6 +160,9 @@ impl Sabotage {
             Self::VotelessBase => "voteless-base",
             Self::HoardingCompaction => "hoarding-compaction",
             Self::StolenVote => "stolen-vote",
+            Self::StaleRepair => "stale-repair",
+            Self::BlindScrub => "blind-scrub",
+            Self::HastyWelcome => "hasty-welcome",
         }
     }
 

@@ -75,6 +75,9 @@ pub struct Hello {
     /// What the client calls itself, for the log only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The producer that it is: `welcome` then says how far that has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer: Option<ByteBuf>,
 }
 
 /// `publish`: the records after it go to the channel that captures their subject.
@@ -278,6 +281,10 @@ pub struct Welcome {
     pub window: u64,
     /// How many of a producer's sequences a partition remembers.
     pub producer_window: u64,
+    /// For a `hello` with a producer: the sequence after the highest that any partition knows of
+    /// it. Absent if not all could be asked in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_sequence: Option<u64>,
     /// Every node's client endpoints, to fail over to.
     pub nodes: Vec<NodeEndpoints>,
 }

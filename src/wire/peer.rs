@@ -46,6 +46,14 @@ pub enum PeerMessage {
     Snapshot(SnapshotPiece),
     /// Answers `Snapshot`.
     Wanted(SnapshotWanted),
+    /// Asks the partition's leader how far a producer has come.
+    Sequence(Sequence),
+    /// Answers `Sequence`.
+    Sequenced(Sequenced),
+    /// Asks another replica for entries that the sender's disk has lost.
+    Recall(Recall),
+    /// Answers `Recall`.
+    Recalled(Recalled),
     /// Asks the partition's leader to change a cursor.
     Cursor(CursorAsk),
     /// Answers `Cursor`.
@@ -323,6 +331,68 @@ pub struct Fetched {
     pub start: Option<Offset>,
     /// Why there is nothing, where the receiver cannot serve; try whoever leads.
     pub refusal: Option<Refusal>,
+}
+
+/// Asks for the highest sequence of a producer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// The sender's number for this request.
+    pub request: u64,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The producer.
+    pub producer: Bytes,
+}
+
+/// How far a producer has come in a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequenced {
+    /// The `Sequence`'s number.
+    pub request: u64,
+    /// The highest of its sequences that is stored or about to be, as far as it is remembered; or
+    /// why the receiver cannot tell.
+    pub result: Result<Option<u64>, Refusal>,
+}
+
+/// Asks for entries that the sender's log holds and its disk has lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recall {
+    /// The sender's number for this request.
+    pub request: u64,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The partition.
+    pub partition: u32,
+    /// The index of the first.
+    pub first: u64,
+    /// The index after the last.
+    pub end: u64,
+}
+
+/// Committed entries, from the first that was asked for on; none if the sender lacks that one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recalled {
+    /// The `Recall`'s number.
+    pub request: u64,
+    /// The entries, as many as fit.
+    pub entries: Vec<RecalledEntry>,
+}
+
+/// An entry as a journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecalledEntry {
+    /// Raft's term.
+    pub term: u64,
+    /// Raft's index.
+    pub index: u64,
+    /// The offset of its first record, or of the next to come if it holds none.
+    pub first_offset: Offset,
+    /// Its time.
+    pub time: Wall,
+    /// Its bytes, with its head.
+    pub data: Bytes,
 }
 
 /// What a snapshot is of. Two with equal heads have the same bytes.

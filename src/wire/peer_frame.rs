@@ -10,8 +10,21 @@ use super::scan::{Item, Reader, object_len};
 
 /// The messages a node understands from another.
 pub const PEER_MESSAGES: &[&str] = &[
-    "state", "found", "raft", "forward", "outcome", "fetch", "fetched", "snapshot", "wanted",
-    "cursor", "cursored",
+    "state",
+    "found",
+    "raft",
+    "forward",
+    "outcome",
+    "fetch",
+    "fetched",
+    "snapshot",
+    "wanted",
+    "cursor",
+    "cursored",
+    "recall",
+    "recalled",
+    "sequence",
+    "sequenced",
 ];
 
 /// One frame with all of `messages`.

@@ -2,6 +2,7 @@
 //! persists is kept in a list, from which it can be started again. Time passes when a test says so.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use weft::topology::{self, Topology};
 use weft::types::Span;
 use weft::types::limits::TICK;
 use weft::types::{
-    Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, NodeName, Now, Record, Time, Wall,
+    DamagedSegment, Incarnation, JournalItem, LoadFrom, LoadRequest, LogEntry, LostEntries,
+    NodeName, Now, Partition, Record, Time, Wall,
 };
 use weft::wire::client::{Message, Publish, Reply, Request, Subscribe};
 use weft::wire::{decode_reply, encode_request, records};
@@ -48,6 +50,8 @@ pub(crate) struct Fabric {
     pub(crate) stopped: BTreeSet<NodeName>,
     /// How many folders of a node are gone.
     pub(crate) wiped: BTreeMap<NodeName, u64>,
+    /// Entries that a node's disk has lost; all of them stood in segment 1.
+    pub(crate) lost: BTreeMap<NodeName, Vec<LostEntries>>,
     starts: u64,
 }
 
@@ -96,6 +100,7 @@ impl Fabric {
             inboxes: BTreeMap::new(),
             notes: Vec::new(),
             stopped: BTreeSet::new(),
+            lost: BTreeMap::new(),
             starts: 0,
             wiped: BTreeMap::new(),
             topology: topology.clone(),
@@ -390,16 +395,13 @@ impl Fabric {
                         .push_back((name.clone(), Input::Persisted { sequence }));
                 }
             }
-            Output::Load(request) => {
-                let result = Ok(load(&self.journals[name], &request));
-                self.queue.push_back((
-                    name.clone(),
-                    Input::Loaded {
-                        id: request.id,
-                        result,
-                    },
-                ));
+            Output::Mend { entries, .. } => {
+                for (partition, entry) in entries {
+                    self.restore(name, &partition, entry);
+                }
+                self.tell_damage(name);
             }
+            Output::Load(request) => self.load(name, &request),
             Output::Note { text, .. } => self.notes.push(format!("{name}: {text}")),
             Output::Stopped => {
                 self.stopped.insert(name.clone());
@@ -409,6 +411,66 @@ impl Fabric {
 }
 
 impl Fabric {
+    fn load(&mut self, name: &NodeName, request: &LoadRequest) {
+        let mut lost = self.lost.get(name).into_iter().flatten();
+        let loaded = load(&self.journals[name], request);
+        let is_lost = |lost: &LostEntries| {
+            let all = lost.first_index..lost.end_index;
+            let mut loaded = loaded.iter();
+            lost.partition == request.partition && loaded.any(|entry| all.contains(&entry.index))
+        };
+        let result = match lost.any(is_lost) {
+            true => Err("it is damaged".to_owned()),
+            false => Ok(loaded),
+        };
+        let id = request.id;
+        self.queue
+            .push_back((name.clone(), Input::Loaded { id, result }));
+    }
+
+    /// A node's disk has lost these; its journal says so.
+    pub(crate) fn lose(&mut self, node: &str, partition: Partition, indices: Range<u64>) {
+        let lost = LostEntries {
+            partition,
+            first_index: indices.start,
+            end_index: indices.end,
+        };
+        self.lost.entry(node.into()).or_default().push(lost);
+        self.tell_damage(&node.into());
+    }
+
+    /// What is damaged, as the node's journal says.
+    fn tell_damage(&mut self, node: &NodeName) {
+        let lost = self.lost.get(node).cloned().unwrap_or_default();
+        let damaged = (!lost.is_empty()).then_some(DamagedSegment { segment: 1, lost });
+        let input = Input::Damaged(damaged.into_iter().collect());
+        self.queue.push_back((node.clone(), input));
+    }
+
+    /// An entry of another replica stands where one was lost: it must be the same.
+    fn restore(&mut self, node: &NodeName, partition: &Partition, entry: LogEntry) {
+        let index = entry.index;
+        let item = JournalItem::Entry {
+            partition: partition.clone(),
+            entry,
+        };
+        let there = self.journals[node].iter().rev().find(|there| match there {
+            JournalItem::Entry {
+                partition: of,
+                entry,
+            } => of == partition && entry.index == index,
+            _ => false,
+        });
+        assert_eq!(there, Some(&item), "{node} is given what it had lost");
+        for lost in self.lost.get_mut(node).into_iter().flatten() {
+            if lost.partition == *partition && lost.first_index == index {
+                lost.first_index += 1;
+            }
+        }
+        let lost = self.lost.entry(node.clone()).or_default();
+        lost.retain(|lost| lost.first_index < lost.end_index);
+    }
+
     fn hand_over(&mut self, name: &NodeName, client: ClientId, frames: &[Bytes]) {
         let frame = frames.last().expect("a message has a frame");
         let message = decode_reply(frame).expect("a node sends what can be read");

@@ -18,6 +18,7 @@ mod ledger;
 mod node;
 mod readme;
 mod replace;
+mod rot;
 mod security;
 mod simulation;
 mod skips;

@@ -4,6 +4,7 @@
 mod compaction;
 mod damage;
 mod examined;
+mod mending;
 mod recycling;
 
 use std::io;

@@ -87,8 +87,8 @@ impl Client for Auditor {
         let partition = Partition::new(&audit.channel, audit.partition);
         match reply {
             Reply::Audited(audited) => {
-                let commits = &desk.oracles.commits;
-                audits::check(commits, &partition, audit.from, &audited)?;
+                let known = (&desk.oracles.commits, &desk.oracles.rotten);
+                audits::check(known, &partition, audit.from, &audited)?;
                 self.knows = Some((partition, audited.account));
                 Ok(())
             }

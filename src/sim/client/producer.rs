@@ -9,11 +9,11 @@ use serde_bytes::ByteBuf;
 use super::{Act, Client, Desk, Mood, Scene, Stage};
 use crate::sim::heap::ClientNo;
 use crate::sim::oracle::silence::Question;
-use crate::sim::oracle::{Oracles, Verdict, broken};
+use crate::sim::oracle::{Oracles, Verdict, broken, producers};
 use crate::sim::tag::{self, PublishNo};
 use crate::types::{Partition, Record, Span, Time};
 use crate::wire::Code;
-use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Reply, Request};
+use crate::wire::client::{ConfirmLevel, Confirmed, Hello, Publish, Refuse, Reply, Request};
 use crate::wire::encode_request;
 use crate::wire::records::{crc, encode_record};
 
@@ -92,6 +92,10 @@ pub(super) struct Producer {
     sequence: u64,
     probes: usize,
     next_new: Time,
+    /// Each sequence, and when it was begun.
+    begun: Vec<(Time, u64)>,
+    /// Since when it waits to be told its next sequence.
+    asked: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -122,6 +126,8 @@ impl Producer {
             sequence: 0,
             probes: 0,
             next_new: Time(0),
+            begun: Vec::new(),
+            asked: None,
         }
     }
 
@@ -135,6 +141,7 @@ impl Producer {
         let (records, body) = self.compose(desk, stage, subject.as_deref());
         let before = self.sequence;
         self.sequence += 1;
+        self.begun.push((desk.now, self.sequence));
         let Style {
             stamped,
             chained,
@@ -151,7 +158,7 @@ impl Producer {
                 (true, true) => Some(ConfirmLevel::Quorum),
                 (true, false) => None,
             },
-            producer: stamped.then(|| ByteBuf::from(format!("生产者-{}", desk.me))),
+            producer: stamped.then(|| name(desk)),
             sequence: stamped.then_some(self.sequence),
             after: (chained && before > 0).then_some(before),
             count: desk.dice.chance(500).then_some(records.len() as u64),
@@ -346,6 +353,40 @@ impl Producer {
         }
     }
 
+    /// It comes back as if it knew nothing of what it has sent, all of which is confirmed.
+    fn comes_back(&mut self, desk: &mut Desk<'_>) -> bool {
+        let may = self.style.stamped && !self.style.chained && self.drafts.is_empty();
+        let comes = may && desk.mood == Mood::Storm && desk.dice.chance(10);
+        if let Some(connection) = desk.connection.filter(|_| comes) {
+            let hello = Hello {
+                producer: Some(name(desk)),
+                ..Hello::default()
+            };
+            let frame = encode_request(&Request::Hello(hello), &[]);
+            desk.acts.push(Act::Send(frame));
+            let question = Question::Hello;
+            desk.oracles.silence.asked(desk.now, connection, question);
+            self.asked = Some(desk.now);
+        }
+        comes
+    }
+
+    /// Nothing, if not every partition could be asked.
+    fn welcomed(&mut self, desk: &mut Desk<'_>, next: Option<u64>) -> Verdict {
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        desk.answered(Question::Hello);
+        if let Some(next) = next {
+            desk.tell(None, format!("is told to go on with sequence {next}"));
+            producers::check(&self.begun, asked, next)?;
+            desk.report.returned += 1;
+            // What was forgotten may be on its way once more, under numbers that it knows to avoid.
+            self.sequence = self.sequence.max(next - 1);
+        }
+        Ok(())
+    }
+
     fn wants_new(&mut self, desk: &mut Desk<'_>) -> bool {
         // One that waits while others pass it by must not fall out of its partition's window.
         let oldest = self.drafts.values().filter_map(|d| d.header.sequence).min();
@@ -367,6 +408,11 @@ impl Producer {
     }
 }
 
+/// What it calls itself.
+fn name(desk: &Desk<'_>) -> ByteBuf {
+    ByteBuf::from(format!("生产者-{}", desk.me))
+}
+
 impl Client for Producer {
     fn wake(&mut self, desk: &mut Desk<'_>) -> Verdict<Span> {
         if desk.connection.is_none() {
@@ -379,6 +425,9 @@ impl Client for Producer {
             self.lost(desk);
             desk.acts.push(Act::Connect);
             return Ok(desk.dice.millis(20, 200));
+        }
+        if self.asked.is_some() || self.comes_back(desk) {
+            return Ok(desk.dice.millis(10, 60));
         }
         while self.wants_new(desk) {
             self.begin(desk);
@@ -395,6 +444,7 @@ impl Client for Producer {
     fn connected(&mut self, _: &mut Desk<'_>) {}
 
     fn lost(&mut self, desk: &mut Desk<'_>) {
+        self.asked = None;
         for attempt in std::mem::take(&mut self.open).into_values() {
             self.once_more(desk, attempt.publish, Span::from_millis(0));
         }
@@ -403,6 +453,7 @@ impl Client for Producer {
     fn reply(&mut self, desk: &mut Desk<'_>, reply: Reply, _: Bytes) -> Verdict {
         match reply {
             Reply::Confirm(confirm) => self.confirmed(desk, &confirm),
+            Reply::Welcome(welcome) => self.welcomed(desk, welcome.next_sequence),
             Reply::Refuse(refusal) => self.refused(desk, &refusal),
             _ => Ok(()),
         }

@@ -9,12 +9,15 @@ pub(super) mod cursors;
 pub(super) mod leaders;
 pub(super) mod ledger;
 pub(super) mod logs;
+pub(super) mod producers;
 pub(super) mod publishes;
 pub(super) mod retention;
 pub(super) mod signals;
 pub(super) mod silence;
 pub(super) mod space;
 pub(super) mod speech;
+
+use std::collections::BTreeSet;
 
 use std::rc::Rc;
 
@@ -59,6 +62,8 @@ pub(super) struct Oracles {
     pub(super) cursors: cursors::Cursors,
     pub(super) signals: signals::Signals,
     pub(super) silence: silence::Silence,
+    /// The nodes whose disks have not always given back what was synced.
+    pub(super) rotten: BTreeSet<String>,
     /// The time of the event that is looked at.
     pub(super) now: Time,
 }

@@ -28,6 +28,8 @@ pub(in crate::sim) enum Question {
     Inspect(u64),
     /// An `audit`, by its id on the wire.
     Audit(u64),
+    /// A `hello` of a producer; one at a time.
+    Hello,
     /// An ack, a `seek` or a `delete`, by its number on the wire.
     Ack(u64),
 }

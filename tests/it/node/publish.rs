@@ -272,7 +272,7 @@ fn a_bad_frame_is_refused_and_the_session_goes_on() {
             &client,
             &Request::Hello(Hello {
                 version: Some(9),
-                name: None,
+                ..Hello::default()
             }),
             &[],
         );
@@ -287,7 +287,7 @@ fn a_bad_frame_is_refused_and_the_session_goes_on() {
         &client,
         &Request::Hello(Hello {
             version: Some(0),
-            name: None,
+            ..Hello::default()
         }),
         &[],
     );

@@ -162,8 +162,7 @@ fn moves() -> BoxedStrategy<Request> {
 
 pub(crate) fn request() -> BoxedStrategy<Request> {
     prop_oneof![
-        (option::of(any::<u32>()), option::of(text()))
-            .prop_map(|(version, name)| Request::Hello(Hello { version, name })),
+        hello(),
         publish(),
         subscribe(),
         number().prop_map(|id| Request::Unsubscribe(Unsubscribe { id })),
@@ -192,6 +191,19 @@ pub(crate) fn request() -> BoxedStrategy<Request> {
     .boxed()
 }
 
+fn hello() -> BoxedStrategy<Request> {
+    let producer = option::of(blob(70).prop_map(|bytes| ByteBuf::from(bytes.to_vec())));
+    (option::of(any::<u32>()), option::of(text()), producer)
+        .prop_map(|(version, name, producer)| {
+            Request::Hello(Hello {
+                version,
+                name,
+                producer,
+            })
+        })
+        .boxed()
+}
+
 fn welcome() -> BoxedStrategy<Reply> {
     let node = (text(), vec(text(), 0..4), option::of(text())).prop_map(
         |(name, endpoints, public_key)| NodeEndpoints {
@@ -207,7 +219,7 @@ fn welcome() -> BoxedStrategy<Reply> {
         number(),
         option::of(text()),
         number(),
-        (number(), number()),
+        (number(), number(), option::of(number())),
         vec(node, 0..4),
     )
         .prop_map(
@@ -221,6 +233,7 @@ fn welcome() -> BoxedStrategy<Reply> {
                     frame_max,
                     window: windows.0,
                     producer_window: windows.1,
+                    next_sequence: windows.2,
                     nodes,
                 })
             },

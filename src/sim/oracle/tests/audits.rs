@@ -29,7 +29,8 @@ fn an_audit_that_is_not_true_is_seen() {
         digest: digest.finish().as_ref().to_vec(),
         ..EntriesRead::default()
     };
-    let judged = |read: EntriesRead| {
+    let rotten = |node: &str| BTreeSet::from([node.to_owned()]);
+    let judged_of = |rotten: &BTreeSet<String>, read: EntriesRead| {
         let audited = Audited {
             node: "a".to_owned(),
             account: Account {
@@ -40,8 +41,9 @@ fn an_audit_that_is_not_true_is_seen() {
             read: Some(read),
             ..Audited::default()
         };
-        crate::sim::oracle::audits::check(commits, &partition(), 1, &audited)
+        crate::sim::oracle::audits::check((commits, rotten), &partition(), 1, &audited)
     };
+    let judged = |read| judged_of(&BTreeSet::new(), read);
     assert_eq!(judged(read.clone()), Ok(()));
     let doctored = [
         EntriesRead {
@@ -62,7 +64,20 @@ fn an_audit_that_is_not_true_is_seen() {
         },
         EntriesRead { from: 2, ..read },
     ];
+    // Only of a disk that did lose something it is true.
+    let lost = lost();
+    assert_eq!(judged_of(&rotten("a"), lost.clone()), Ok(()));
+    for told in [judged(lost.clone()), judged_of(&rotten("b"), lost)] {
+        assert_eq!(broken_by(told), "an audit tells what is committed");
+    }
     for told in doctored {
         assert_eq!(broken_by(judged(told)), "an audit tells what is committed");
+    }
+}
+
+fn lost() -> EntriesRead {
+    EntriesRead {
+        wrong: Some("entry 1 cannot be read: it is damaged".to_owned()),
+        ..EntriesRead::default()
     }
 }

@@ -249,6 +249,49 @@ fn cursor() -> BoxedStrategy<PeerMessage> {
     prop_oneof![ask, told].boxed()
 }
 
+fn recall() -> BoxedStrategy<PeerMessage> {
+    let entry = (number(), number(), number(), number(), blob(300)).prop_map(
+        |(term, index, first_offset, time, data)| peer::RecalledEntry {
+            term,
+            index,
+            first_offset,
+            time: Wall(time),
+            data,
+        },
+    );
+    let ask = (number(), text(), any::<u32>(), number(), number()).prop_map(
+        |(request, channel, partition, first, end)| {
+            PeerMessage::Recall(peer::Recall {
+                request,
+                channel: channel.as_str().into(),
+                partition,
+                first,
+                end,
+            })
+        },
+    );
+    let told = (number(), vec(entry, 0..9))
+        .prop_map(|(request, entries)| PeerMessage::Recalled(peer::Recalled { request, entries }));
+    prop_oneof![ask, told].boxed()
+}
+
+fn sequence() -> BoxedStrategy<PeerMessage> {
+    let ask = (number(), text(), any::<u32>(), blob(70)).prop_map(
+        |(request, channel, partition, producer)| {
+            PeerMessage::Sequence(peer::Sequence {
+                request,
+                channel: channel.as_str().into(),
+                partition,
+                producer,
+            })
+        },
+    );
+    let result = prop_oneof![option::of(number()).prop_map(Ok), refusal().prop_map(Err)];
+    let told = (number(), result)
+        .prop_map(|(request, result)| PeerMessage::Sequenced(peer::Sequenced { request, result }));
+    prop_oneof![ask, told].boxed()
+}
+
 pub(crate) fn peer_message() -> BoxedStrategy<PeerMessage> {
     let found = (text(), any::<u32>(), blob(300)).prop_map(|(channel, partition, record)| {
         PeerMessage::Found(peer::Found {
@@ -264,7 +307,9 @@ pub(crate) fn peer_message() -> BoxedStrategy<PeerMessage> {
         batch(),
         fetch(),
         snapshot(),
-        cursor()
+        cursor(),
+        recall(),
+        sequence()
     ]
     .boxed()
 }

@@ -1,0 +1,198 @@
+//! Disks that lose what they had synced, with real processes: it is found by whoever reads it or by
+//! the scrub, fetched from another node, and stands where it stood.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use weft::client::{Address, Client, ConnectOptions, Item, Level, PublisherOptions, Start, Wanted};
+use weft::types::Record;
+
+use crate::fabric::{NAMES, code, healthy, text};
+use crate::support::{Fabric, flat, wait_for, wait_until, weft};
+
+/// Records, and the bytes of each: several segments.
+const RECORDS: usize = 400;
+const BODY: usize = 50_000;
+
+fn client(fabric: &Fabric) -> Client {
+    let addresses = NAMES.map(|name| Address::open(fabric.endpoint(name)));
+    Client::connect(ConnectOptions::new(addresses.to_vec())).expect("connected")
+}
+
+fn body(number: usize) -> Bytes {
+    let mut body = format!("记录 {number} 🧭 ").into_bytes();
+    body.resize(BODY, number as u8);
+    body.into()
+}
+
+fn publish(fabric: &Fabric) {
+    let client = client(fabric);
+    let options = PublisherOptions {
+        level: Level::Quorum,
+        ..PublisherOptions::default()
+    };
+    let (publisher, outcomes) = client.publisher(options).expect("a publisher");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..RECORDS {
+                let record = Record {
+                    subject: "audit.all".to_owned(),
+                    body: body(number),
+                    ..Record::default()
+                };
+                publisher.send(&record).expect("taken");
+            }
+        });
+        assert_eq!(outcomes.filter(Result::is_ok).count(), RECORDS);
+    });
+}
+
+fn read_all(fabric: &Fabric) {
+    let client = client(fabric);
+    let wanted = Wanted::new("audit.all", Start::Start);
+    let mut subscription = client.subscribe(wanted).expect("subscribed");
+    for number in 0..RECORDS {
+        match subscription.next_within(Duration::from_secs(60)) {
+            Ok(Item::Record(read)) => assert_eq!(read.record.body, body(number), "{number}"),
+            other => panic!("at {number}: {other:?}"),
+        }
+    }
+}
+
+/// The first segments of a node's journal, without the newest one.
+fn sealed(fabric: &Fabric, node: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(fabric.data(node)).expect("a folder");
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "seg"));
+    files.sort();
+    files.pop();
+    files
+}
+
+/// Bits turn in a few places of a file, and a page is lost. What it was before.
+fn rot(path: &PathBuf) -> Vec<u8> {
+    let before = fs::read(path).expect("a segment");
+    let mut after = before.clone();
+    for place in 1..=5 {
+        after[before.len() / 7 * place] ^= 4;
+    }
+    let page = before.len() / 2 / 4096 * 4096;
+    after[page..page + 4096].fill(0);
+    write(path, &after);
+    before
+}
+
+/// In the file as it is, not in another of its name.
+fn write(path: &PathBuf, bytes: &[u8]) {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .expect("a segment");
+    file.write_all_at(bytes, 0).expect("written");
+}
+
+/// Who leads `audit`.
+fn leader(fabric: &Fabric) -> &'static str {
+    let leads = |node: &&&str| {
+        let view = view(fabric, node);
+        let partitions = view["partitions"].as_array().expect("partitions");
+        let mut audit = partitions.iter().filter(|own| own["channel"] == "audit");
+        audit.any(|own| own["role"] == "leader")
+    };
+    NAMES.iter().find(leads).expect("somebody leads it")
+}
+
+fn view(fabric: &Fabric, node: &str) -> Value {
+    let mut command = weft();
+    command.args(["status", "--json", "--topology"]);
+    let output = command.arg(&fabric.file).output().expect("weft runs");
+    let health: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    let nodes = health["nodes"].as_array().expect("nodes");
+    let mut views = nodes.iter().map(|node| &node["view"]);
+    views
+        .find(|view| view["node"] == node)
+        .cloned()
+        .unwrap_or(Value::Null)
+}
+
+fn wait_until_mended(fabric: &Fabric, node: &str, segments: u64) {
+    wait_until("every damaged segment is whole again", || {
+        let disk = &view(fabric, node)["disk"];
+        disk["mended_segments"] == segments && disk["damaged_segments"] == 0
+    });
+    healthy(fabric);
+}
+
+// Promise 1: what was synced once is read as it was written, whatever a disk loses later.
+#[test]
+fn what_a_disk_loses_comes_back_from_another_node() {
+    let fabric = Fabric::new(&NAMES);
+    fabric.rewrite(
+        &fabric
+            .text()
+            .replace("segment_bytes = \"24 MiB\"", "segment_bytes = \"6 MiB\""),
+    );
+    let mut nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    publish(&fabric);
+
+    // Whoever reads it finds it, on the node that leads; the reader waits a moment and misses
+    // nothing.
+    let leader = leader(&fabric);
+    let files = sealed(&fabric, leader);
+    assert!(files.len() > 2, "{files:?}");
+    rot(&files[0]);
+    read_all(&fabric);
+    wait_until_mended(&fabric, leader, 1);
+    let at = NAMES
+        .iter()
+        .position(|name| *name == leader)
+        .expect("a node");
+    let log = nodes[at].flat_log();
+    assert!(log.contains("of the journal is damaged: "), "{log}");
+    assert!(
+        log.contains("segment 1 of the journal is whole again"),
+        "{log}"
+    );
+
+    // The scrub finds it, on one that nobody reads from.
+    let at = (at + 1) % NAMES.len();
+    let other = NAMES[at];
+    loop {
+        nodes[at].kill();
+        nodes[at] = fabric.start(other);
+        healthy(&fabric);
+        let last = sealed(&fabric, other).pop().expect("a segment");
+        let before = rot(&last);
+        let scrubbed = wait_for("the scrub ends", || {
+            let log = nodes[at].flat_log();
+            let lives = log.split("serves clients").last().map(str::to_owned);
+            lives.filter(|life| life.contains("the scrub of the journal"))
+        });
+        if scrubbed.contains("the scrub of the journal finds damage") {
+            break;
+        }
+        // It was past that place already.
+        write(&last, &before);
+    }
+    wait_until_mended(&fabric, other, 1);
+
+    let mut verify = weft();
+    verify.args(["ledger", "--verify", "--topology"]);
+    let output = verify.arg(&fabric.file).output().expect("weft runs");
+    let told = flat(&text(&output.stdout));
+    assert_eq!(code(&output), 0, "{told}");
+    for node in &mut nodes {
+        node.kill();
+    }
+    for name in NAMES {
+        let mut verify = weft();
+        verify.args(["journal", "verify"]).arg(fabric.data(name));
+        let output = verify.output().expect("weft runs");
+        assert_eq!(code(&output), 0, "{}", text(&output.stdout));
+    }
+}
