@@ -150,6 +150,11 @@ impl Connection {
         Some(cause)
     }
 
+    /// Whether there is another address to go on at.
+    pub(super) fn has_others(&self) -> bool {
+        self.is_ready() && self.addresses.len() > 1
+    }
+
     /// Gives the connection up and goes on.
     pub(super) fn leave(&mut self, cause: Cause, now: Time) -> Move {
         self.failures.insert(self.address().endpoint.clone(), cause);

@@ -113,6 +113,8 @@ pub enum Cause {
     Closed,
     /// The node ended a subscription, in its own words.
     Ended(String),
+    /// The node cannot have a publish stored, in its own words; another one may.
+    CutOff(String),
     /// The node says no to any session.
     Refused(Refusal),
     /// The endpoint cannot be used at all.
@@ -175,6 +177,7 @@ impl fmt::Display for Cause {
                  a host that drops packets, or no node of Weft there",
             ),
             Self::Closed => f.write_str("the connection closed"),
+            Self::CutOff(reason) => write!(f, "it can store nothing for long: {reason}"),
             Self::Ended(reason) => f.write_str(reason),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Unusable(reason) => f.write_str(reason),

@@ -35,6 +35,10 @@ const ANSWER_TIMEOUT: Span = Span::from_millis(7_500);
 /// The pause before a retry, where the node gives no hint; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Span = Span::from_millis(50);
 
+/// A node that reaches no leader for so long after it said so first may be cut off from one that
+/// others reach. It says so within 5 s of each publish.
+const CUT_OFF: Span = Span::from_secs(4);
+
 /// See [`RETRY_MIN`].
 const RETRY_MAX: Span = Span::from_secs(1);
 
@@ -71,6 +75,8 @@ pub(super) struct Lane {
     unconfirmed: BTreeSet<String>,
     /// How many records the next frame may hold.
     bundle_max: usize,
+    /// Since when the node in use has said nothing but that it reaches no leader.
+    cut_off: Option<Time>,
     actions: Vec<LaneAction>,
 }
 
@@ -113,6 +119,7 @@ impl Lane {
             channels: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
             bundle_max: BUNDLE_RECORDS,
+            cut_off: None,
             actions: Vec::new(),
         }
     }
@@ -125,6 +132,15 @@ impl Lane {
     /// Whether an answer of the node is awaited now.
     pub(super) fn awaits_answer(&self) -> bool {
         matches!(&self.flight, Some(flight) if flight.sent.is_some() && flight.again.is_none())
+    }
+
+    /// What the node in use says for long about why it can store nothing, if another one may.
+    pub(super) fn cut_off(&self, now: Time) -> Option<String> {
+        let long = self
+            .cut_off
+            .is_some_and(|since| now.since(since) >= CUT_OFF);
+        let refusal = self.flight.as_ref()?.refusal.as_ref()?;
+        long.then(|| refusal.message.clone())
     }
 
     /// The `id` of the frame in flight.
@@ -144,6 +160,7 @@ impl Lane {
 
     /// The connection is lost. What was sent on it may or may not have arrived.
     pub(super) fn handle_lost(&mut self) {
+        self.cut_off = None;
         let Some(flight) = &mut self.flight else {
             return;
         };
@@ -187,6 +204,7 @@ impl Lane {
 
     /// The node confirms (a part of) the frame in flight.
     pub(super) fn handle_confirm(&mut self, confirm: &Confirmed) {
+        self.cut_off = None;
         let Some(flight) = &mut self.flight else {
             return;
         };
@@ -268,6 +286,9 @@ impl Lane {
             let hint = refuse.retry_after_ms.map(Span::from_millis);
             let at = now + hint.unwrap_or(pause);
             flight.again = Some(flight.again.map_or(at, |other| other.max(at)));
+            if matches!(code, Some(Code::NoLeader | Code::OutcomeUnknown)) {
+                self.cut_off.get_or_insert(now);
+            }
             flight.refusal = Some(refusal);
         }
         self.finish_if_settled();

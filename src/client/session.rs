@@ -265,6 +265,12 @@ impl Session {
         for id in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.run_lane(id, now);
         }
+        let mut lanes = self.lanes.values();
+        if let Some(why) = lanes.find_map(|lane| lane.cut_off(now))
+            && self.connection.has_others()
+        {
+            self.leave(Cause::CutOff(why), now);
+        }
         self.expire_questions(now);
         let late = |asked: &Asked| now.since(asked.since) >= ASK_TIMEOUT;
         let expired: Vec<u64> = self

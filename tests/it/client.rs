@@ -254,6 +254,34 @@ fn a_node_that_hangs_is_left_like_one_that_is_lost() {
     assert_eq!(stored(&mut outcomes), "orders/0/7");
 }
 
+// A node may be cut off from the leader that others reach.
+#[test]
+fn a_node_that_reaches_no_leader_for_long_is_left() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    let client = connect(&mut a, &[&b]);
+    let (publisher, mut outcomes) = publisher(&client);
+    publisher
+        .send(&record("orders.eu", None, "x"))
+        .expect("taken");
+    let (first, _) = a.next_publish();
+    a.refuse(first.id, Code::NoLeader, Some(100));
+    let readable = |node: &Played| node.router.poll(zmq::POLLIN, 50).expect("a socket") > 0;
+    while !readable(&b) {
+        if readable(&a)
+            && let Request::Publish(again) = a.next_raw().header
+        {
+            assert_eq!(again.sequence, first.sequence);
+            a.refuse(again.id, Code::OutcomeUnknown, Some(100));
+        }
+    }
+    let (again, _) = b.next_publish();
+    assert_eq!(again.sequence, first.sequence);
+    b.confirm(&again, &[(0, 0, 7, 1)]);
+    assert_eq!(stored(&mut outcomes), "orders/0/7");
+}
+
 #[test]
 fn a_stopping_node_is_left_at_once() {
     let context = zmq::Context::new();

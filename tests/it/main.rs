@@ -9,6 +9,7 @@ mod disasters;
 mod drill;
 mod fabric;
 mod fuzz;
+mod hosts;
 mod http;
 mod interop;
 mod interposed;

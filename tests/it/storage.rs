@@ -4,6 +4,7 @@
 mod compaction;
 mod damage;
 mod examined;
+mod images;
 mod mending;
 mod recycling;
 
