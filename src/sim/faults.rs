@@ -144,6 +144,11 @@ impl Faults {
         enabled && !self.over && dice.chance(100)
     }
 
+    /// Whether a read goes astray as a machine starts.
+    pub(super) fn reads_astray(&self, dice: &mut Dice) -> bool {
+        self.enabled.contains(&Kind::Rot) && !self.over && dice.chance(100)
+    }
+
     /// A disk is to lose something, as soon as it may.
     fn fall_due(&mut self, kind: Kind) {
         match kind {

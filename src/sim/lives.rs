@@ -59,7 +59,10 @@ impl World {
             let changes = self.dice.between(0, 12);
             self.machines[machine].disk.cut_power_after(changes);
         }
+        let strays = !fails && self.faults.reads_astray(&mut self.dice);
         let found = &mut self.machines[machine];
+        let first = self.dice.between(0, 20) as u32;
+        found.disk.misdirect_reads(first, u32::from(strays));
         let logs = &self.oracles.logs;
         let known = |partition: &Partition, index| {
             let fact = logs.durable(machine, partition).fact(index);
@@ -73,6 +76,12 @@ impl World {
                 return Ok(());
             }
             Ok(items) => items,
+            Err(error) if strays => {
+                self.report.fired("reads misdirected");
+                self.tell(machine, format!("does not start this time: {error}"));
+                self.end_life(machine, true);
+                return Ok(());
+            }
             Err(error) if found.rot.is_some() && error.contains(" is damaged ") => {
                 self.tell(machine, format!("does not start: {error}"));
                 self.replace_folder(machine);
@@ -84,6 +93,7 @@ impl World {
                 return broken("a node starts on what its disk holds", None, says);
             }
         };
+        self.machines[machine].disk.misdirect_reads(0, 0);
         let kept = std::mem::replace(&mut self.machines[machine].kept, true);
         self.tell(machine, format!("starts with {} items", items.len()));
         self.oracles.logs.recovered(machine, &items, kept)?;

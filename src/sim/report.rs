@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Every kind of fault that a run may meet.
-pub(super) const FAULTS: [&str; 40] = [
+pub(super) const FAULTS: [&str; 41] = [
     "bad weather",
     "bits rot",
     "calendar set back",
@@ -38,6 +38,7 @@ pub(super) const FAULTS: [&str; 40] = [
     "power cut within recycling",
     "process frozen",
     "process killed",
+    "reads misdirected",
     "signal dropped",
     "signal lost in a split",
     "signals drop",

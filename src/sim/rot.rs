@@ -52,6 +52,13 @@ impl World {
             }
             let _ = write!(text, " {count} bytes from {at} on");
         }
+        if self.dice.chance(600) {
+            self.report.fired("reads misdirected");
+            found
+                .disk
+                .misdirect_reads(0, self.dice.between(1, 4) as u32);
+            text.push_str("; reads go astray");
+        }
         found.rot = Some(Rot { clean: true });
         self.oracles.rotten.insert(found.name.to_string());
         running.begin_scrub();

@@ -79,14 +79,7 @@ pub(super) fn recover<D: Disk>(
         let reason = "it was written anew, and the segment after it is missing";
         return Err(StoreError::damaged(path, 0, reason));
     }
-    let mut window = Window::new(&file, &path);
-    let stop = follow(&mut window, &header, None, &mut reading)?;
-    if let Some(known) = reading.lacks() {
-        let reason = format!("commit {known} was synced, and is not there ({stop})");
-        return Err(StoreError::damaged(path, reading.chain.position, reason));
-    }
-    let dirty = torn_pages(&mut window, &header, &reading.chain, stop)?;
-    settle(&mut window, &file, &reading.chain, &dirty)?;
+    follow_tail(&file, &path, &header, &mut reading)?;
     // A rename may be visible and not yet durable.
     disk.sync_dir()
         .map_err(|error| StoreError::disk("cannot sync", disk.path(""), &error))?;
@@ -213,6 +206,28 @@ fn follow<F: DiskFile>(
         reading.pass_base()?;
     }
     Ok("more commits than there should be")
+}
+
+/// Follows the newest segment to its end, cuts what an interrupted write left there, and makes the
+/// rest durable. A disk may give the bytes of another place for once: what looks torn is read anew.
+fn follow_tail<F: DiskFile>(
+    file: &F,
+    path: &str,
+    header: &SegmentHeader,
+    reading: &mut Reading<'_>,
+) -> Result<(), StoreError> {
+    follow(&mut Window::new(file, path), header, None, reading)?;
+    let mut window = Window::new(file, path);
+    let stop = follow(&mut window, header, None, reading)?;
+    if let Some(known) = reading.lacks() {
+        let reason = format!("commit {known} was synced, and is not there ({stop})");
+        let position = reading.chain.position;
+        return Err(StoreError::damaged(path.to_owned(), position, reason));
+    }
+    let mut dirty = torn_pages(&mut window, header, &reading.chain, stop)?;
+    window = Window::new(file, path);
+    dirty.extend(torn_pages(&mut window, header, &reading.chain, stop)?);
+    settle(&mut window, file, (header, &reading.chain), &dirty)
 }
 
 /// Takes a sealed segment as its footer says, without reading more of it; says whether it did. Not
@@ -354,7 +369,7 @@ fn torn_pages<F: DiskFile>(
 fn settle<F: DiskFile>(
     window: &mut Window<'_, F>,
     file: &F,
-    chain: &Chain,
+    (header, chain): (&SegmentHeader, &Chain),
     dirty: &[u64],
 ) -> Result<(), StoreError> {
     let failed = |action, path: &str| {
@@ -370,7 +385,15 @@ fn settle<F: DiskFile>(
             .map_err(failed("cannot cut the torn end of", path))?;
     }
     if let Some(last) = chain.last {
-        let commit = window.read(last, (chain.position - last) as usize)?;
+        let bytes = (chain.position - last) as usize;
+        // Read at one go, so that what is written is what was looked at: it and no other.
+        window.read(last, bytes)?;
+        let block = window.block(last, BlockKind::Commit, header.life, chain.position)?;
+        if !block.is_ok_and(|(commit, _)| commit.crc == chain.previous_crc) {
+            let reason = "the newest commit was read, and cannot be read again";
+            return Err(StoreError::damaged(path.to_owned(), last, reason));
+        }
+        let commit = window.read(last, bytes)?;
         file.write_at(commit, last)
             .map_err(failed("cannot write", path))?;
     }

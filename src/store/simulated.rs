@@ -12,16 +12,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::types::Span;
 
 use super::{Disk, DiskFile};
+use pages::{PAGE, Page, for_each_page, tear_page, zero_page};
 
-const PAGE: u64 = 4096;
-/// The unit that a disk writes whole.
-const SECTOR: usize = 512;
+mod pages;
 
 /// What one call costs on a healthy disk, in microseconds: about what an NVMe disk takes.
 const WRITE_US: u64 = 20;
 const SYNC_US: u64 = 400;
-
-type Page = Arc<[u8; PAGE as usize]>;
 
 /// A simulated disk. Clones are handles to the same disk.
 #[derive(Debug, Clone)]
@@ -64,6 +61,8 @@ pub struct SimCounts {
     pub syncs_failed: u64,
     /// Reads refused.
     pub reads_failed: u64,
+    /// Reads that gave what stands elsewhere in the file.
+    pub reads_misdirected: u64,
     /// Writes refused because the disk was full.
     pub full: u64,
     /// Bits flipped.
@@ -89,6 +88,8 @@ struct State {
     fail_writes: u32,
     fail_syncs: u32,
     fail_reads: u32,
+    /// So many reads are sound, then so many go astray.
+    stray_reads: (u32, u32),
     /// Changes left before the power goes.
     power: Option<u64>,
     changes: u64,
@@ -132,6 +133,7 @@ impl SimDisk {
             fail_writes: 0,
             fail_syncs: 0,
             fail_reads: 0,
+            stray_reads: (0, 0),
             power: None,
             changes: 0,
             counts: SimCounts::default(),
@@ -186,6 +188,11 @@ impl SimDisk {
     /// The next `times` reads fail.
     pub fn fail_reads(&self, times: u32) {
         self.state().fail_reads = times;
+    }
+
+    /// After `first` reads more, `times` reads give each page its neighbour's bytes.
+    pub fn misdirect_reads(&self, first: u32, times: u32) {
+        self.state().stray_reads = (first, times);
     }
 
     /// How many bytes of files the disk holds, at most.
@@ -262,11 +269,22 @@ impl State {
         self.life += 1;
         self.locked = false;
         self.power = None;
-        (self.fail_writes, self.fail_syncs, self.fail_reads) = (0, 0, 0);
+        (self.fail_writes, self.fail_syncs) = (0, 0);
+        (self.fail_reads, self.stray_reads) = (0, (0, 0));
         let named: BTreeSet<u64> = self.names.values().copied().collect();
         let synced: BTreeSet<u64> = self.synced_names.values().copied().collect();
         self.files
             .retain(|inode, _| named.contains(inode) || synced.contains(inode));
+    }
+
+    /// Whether this read does.
+    fn goes_astray(&mut self) -> bool {
+        let (first, times) = self.stray_reads;
+        self.stray_reads = match first {
+            0 => (0, times.saturating_sub(1)),
+            _ => (first - 1, times),
+        };
+        first == 0 && times > 0
     }
 
     fn spend(&mut self, cost_us: u64) {
@@ -461,10 +479,12 @@ impl DiskFile for SimFile {
             state.counts.reads_failed += 1;
             return Err(io::Error::other("simulated read error"));
         }
+        let stray = u64::from(state.goes_astray());
+        state.counts.reads_misdirected += stray;
         let file = &state.files[&self.inode];
         let bytes = file.bytes.saturating_sub(position).min(buffer.len() as u64) as usize;
         for_each_page(position, bytes, |number, in_page, range| {
-            match file.pages.get(&number) {
+            match file.pages.get(&(number ^ stray)) {
                 Some(page) => buffer[range].copy_from_slice(&page[in_page]),
                 None => buffer[range].fill(0),
             }
@@ -546,15 +566,6 @@ impl DiskFile for SimFile {
     }
 }
 
-/// Some sectors of the new page, the others of the old.
-fn tear_page(rng: &mut ChaCha8Rng, old: &mut [u8; PAGE as usize], new: &[u8; PAGE as usize]) {
-    for (old, new) in old.chunks_mut(SECTOR).zip(new.chunks(SECTOR)) {
-        if rng.gen_bool(0.5) {
-            old.copy_from_slice(new);
-        }
-    }
-}
-
 fn apply(names: &mut BTreeMap<String, u64>, change: &NameChange) {
     match change {
         NameChange::Create(name, inode) => {
@@ -569,25 +580,4 @@ fn apply(names: &mut BTreeMap<String, u64>, change: &NameChange) {
             names.remove(name);
         }
     }
-}
-
-/// Calls `each` with every page that `bytes` from `position` touch: its number, the range in the
-/// page, the range in the buffer.
-fn for_each_page(
-    position: u64,
-    bytes: usize,
-    mut each: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>),
-) {
-    let mut done = 0;
-    while done < bytes {
-        let at = position + done as u64;
-        let from = (at % PAGE) as usize;
-        let now = (PAGE as usize - from).min(bytes - done);
-        each(at / PAGE, from..from + now, done..done + now);
-        done += now;
-    }
-}
-
-fn zero_page() -> Page {
-    Arc::new([0; PAGE as usize])
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::model::Topology;
 use super::problem::Problems;
+use crate::types::limits::{CURSOR_RANGES_MAX, CURSORS_MAX, SNAPSHOTS_MAX};
 use crate::types::{Limits, NodeName, Partition};
 
 /// What libzmq and the session table keep for one connected client, measured at about 28 KiB.
@@ -19,6 +20,16 @@ const PRODUCER_BYTES: u64 = 256;
 /// The same for one sequence in its window: offset and digest of the batch, and both once more in
 /// the newest checkpoint.
 const SEQUENCE_BYTES: u64 = 120;
+
+/// What a replica keeps of one cursor: its row, and its row in the newest checkpoint; and of one
+/// range of it.
+const CURSOR_BYTES: u64 = 512;
+const RANGE_BYTES: u64 = 64;
+
+/// What a checkpoint holds of one cursor at most, its name with the names of its fields, and of one
+/// range: two numbers.
+const CHECKPOINT_CURSOR: u64 = 192;
+const CHECKPOINT_RANGE: u64 = 19;
 
 /// What a checkpoint holds of one producer at most, its name with the names of its fields, and of
 /// one sequence: two numbers and the digest.
@@ -43,6 +54,10 @@ pub struct Estimate {
     pub logs_bytes: u64,
     /// Their memory of producers.
     pub producers_bytes: u64,
+    /// Their memory of cursors.
+    pub cursors_bytes: u64,
+    /// Snapshots that are sent and received, and a damaged segment that is made whole.
+    pub transfers_bytes: u64,
     /// Publishes that wait for an answer.
     pub publishes_bytes: u64,
     /// All sessions, each with its window out: what clients that stop reading can cost.
@@ -73,6 +88,10 @@ impl Estimate {
         let session = SESSION_BYTES + limits.session_window_bytes;
         let logs_bytes = partitions.saturating_mul(limits.cache_bytes + limits.uncommitted_bytes);
         let producers_bytes = partitions.saturating_mul(producers);
+        let cursors_bytes = partitions.saturating_mul(per_cursor(CURSOR_BYTES, RANGE_BYTES));
+        let snapshot = Self::checkpoint_bytes(limits).min(limits.segment_bytes / 4 * 3);
+        let snapshots = 2 * (SNAPSHOTS_MAX as u64).min(partitions) * snapshot;
+        let transfers_bytes = snapshots + limits.segment_bytes;
         let publishes_bytes = limits.node_inflight_bytes;
         let sessions_bytes = limits.sessions_max.saturating_mul(session);
         let sizes = fullest.into_iter().map(|partition| {
@@ -90,11 +109,20 @@ impl Estimate {
             partitions,
             logs_bytes,
             producers_bytes,
+            cursors_bytes,
+            transfers_bytes,
             publishes_bytes,
             sessions_bytes,
-            memory_bytes: [logs_bytes, producers_bytes, publishes_bytes, sessions_bytes]
-                .into_iter()
-                .fold(0, u64::saturating_add),
+            memory_bytes: [
+                logs_bytes,
+                producers_bytes,
+                cursors_bytes,
+                transfers_bytes,
+                publishes_bytes,
+                sessions_bytes,
+            ]
+            .into_iter()
+            .fold(0, u64::saturating_add),
             disk_min_bytes,
             disk_max_bytes,
         }
@@ -105,7 +133,8 @@ impl Estimate {
         let window = limits.producer_window.saturating_mul(CHECKPOINT_SEQUENCE);
         let producer = window.saturating_add(CHECKPOINT_PRODUCER);
         let producers = limits.producers_max.saturating_mul(producer);
-        producers.saturating_add(CHECKPOINT_EXTENT)
+        let cursors = per_cursor(CHECKPOINT_CURSOR, CHECKPOINT_RANGE);
+        producers.saturating_add(CHECKPOINT_EXTENT + cursors)
     }
 
     /// Warns of checkpoints that no segment holds: where they are that large, nothing that was let
@@ -118,7 +147,8 @@ impl Estimate {
         problems.warning(
             span,
             format!(
-                "{} producers with {} sequences each may outgrow a segment of the journal",
+                "{} producers with {} sequences each, and {CURSORS_MAX} cursors, may outgrow \
+                 a segment of the journal",
                 limits.producers_max, limits.producer_window
             ),
             format!(
@@ -145,11 +175,13 @@ impl Estimate {
                     ByteSize::b(self.memory_bytes)
                 ),
                 format!(
-                    "{} for {} partitions, {} for their producers, {} for publishes, {} for \
-                     sessions",
+                    "{} for {} partitions, {} for their producers, {} for their cursors, {} for \
+                     snapshots, {} for publishes, {} for sessions",
                     ByteSize::b(self.logs_bytes),
                     self.partitions,
                     ByteSize::b(self.producers_bytes),
+                    ByteSize::b(self.cursors_bytes),
+                    ByteSize::b(self.transfers_bytes),
                     ByteSize::b(self.publishes_bytes),
                     ByteSize::b(self.sessions_bytes),
                 ),
@@ -168,6 +200,11 @@ impl Estimate {
             );
         }
     }
+}
+
+/// So many bytes for each cursor that a partition may have, and for each of its ranges.
+const fn per_cursor(cursor: u64, range: u64) -> u64 {
+    CURSORS_MAX as u64 * (cursor + CURSOR_RANGES_MAX as u64 * range)
 }
 
 #[cfg(test)]
@@ -208,10 +245,18 @@ mod tests {
         assert_eq!(estimate.partitions, 5);
         assert_eq!(estimate.logs_bytes, 5 * (1 + 4) * MIB);
         assert_eq!(estimate.producers_bytes, 5 * 1_000 * (256 + 256 * 120));
+        assert_eq!(estimate.cursors_bytes, 5 * 256 * (512 + 512 * 64));
+        // Four snapshots each way, each with all that a partition remembers.
+        let producers = 1_000 * (256 * 38 + 128);
+        let snapshot = producers + (96 << 10) + 256 * (192 + 512 * 19);
+        assert!(snapshot <= 12 * MIB);
+        assert_eq!(estimate.transfers_bytes, 8 * snapshot + 16 * MIB);
         assert_eq!(estimate.publishes_bytes, 16 * MIB);
         assert_eq!(estimate.sessions_bytes, 1_000 * ((28 << 10) + MIB));
         let sum = estimate.logs_bytes
             + estimate.producers_bytes
+            + estimate.cursors_bytes
+            + estimate.transfers_bytes
             + estimate.publishes_bytes
             + estimate.sessions_bytes;
         assert_eq!(estimate.memory_bytes, sum);

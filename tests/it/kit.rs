@@ -16,7 +16,8 @@ use weft::types::{
     NodeName, Now, Partition, Record, Time, Wall,
 };
 use weft::wire::client::{Message, Publish, Reply, Request, Subscribe};
-use weft::wire::{decode_reply, encode_request, records};
+use weft::wire::peer::PeerMessage;
+use weft::wire::{decode_peer, decode_reply, encode_request, records};
 
 /// Bytes of a frame between nodes that counts as large.
 pub(crate) const LARGE: usize = 100_000;
@@ -50,6 +51,8 @@ pub(crate) struct Fabric {
     pub(crate) stopped: BTreeSet<NodeName>,
     /// How many folders of a node are gone.
     pub(crate) wiped: BTreeMap<NodeName, u64>,
+    /// How many entries of logs were sent to each node, from when this was set on.
+    pub(crate) appended: Option<BTreeMap<NodeName, u64>>,
     /// Entries that a node's disk has lost; all of them stood in segment 1.
     pub(crate) lost: BTreeMap<NodeName, Vec<LostEntries>>,
     starts: u64,
@@ -100,6 +103,7 @@ impl Fabric {
             inboxes: BTreeMap::new(),
             notes: Vec::new(),
             stopped: BTreeSet::new(),
+            appended: None,
             lost: BTreeMap::new(),
             starts: 0,
             wiped: BTreeMap::new(),
@@ -363,6 +367,7 @@ impl Fabric {
             Output::ToClient { client, frames, .. } => self.hand_over(name, client, &frames),
             Output::ToPeer { peer, frame, .. } => {
                 self.peer_bytes += frame.len();
+                self.count_appended(&peer, &frame);
                 self.largest_peer_frame = self.largest_peer_frame.max(frame.len());
                 let large_passes = frame.len() <= LARGE || self.take_large();
                 if large_passes && !self.cut.contains(&(name.clone(), peer.clone())) {
@@ -411,6 +416,18 @@ impl Fabric {
 }
 
 impl Fabric {
+    fn count_appended(&mut self, peer: &NodeName, frame: &Bytes) {
+        let Some(appended) = &mut self.appended else {
+            return;
+        };
+        let (_, messages) = decode_peer(frame).expect("a node sends what can be read");
+        for message in messages {
+            if let PeerMessage::Raft(raft) = message {
+                *appended.entry(peer.clone()).or_default() += raft.entries.len() as u64;
+            }
+        }
+    }
+
     fn load(&mut self, name: &NodeName, request: &LoadRequest) {
         let mut lost = self.lost.get(name).into_iter().flatten();
         let loaded = load(&self.journals[name], request);

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use weft::channel::{Stamp, Stream};
 use weft::node::{Gauges, Input};
 use weft::topology::Estimate;
-use weft::types::limits::PRODUCER_BYTES_MAX;
-use weft::types::{Limits, Wall};
+use weft::types::limits::{CURSOR_BYTES_MAX, CURSOR_RANGES_MAX, CURSORS_MAX, PRODUCER_BYTES_MAX};
+use weft::types::{Command, CursorChange, CursorDoes, CursorStart, Limits, Wall};
 use weft::wire::Code;
 use weft::wire::client::{Hello, Publish, Request, Subscribe};
 
@@ -142,8 +142,32 @@ fn promise_5_the_largest_checkpoint_is_foreseen() {
             offset += u64::from(count);
         }
     }
+    fill_cursors(&mut stream, Wall(1_700_000_000_000));
     let foreseen = Estimate::checkpoint_bytes(&limits);
     let bytes = stream.encode().len() as u64;
     assert!(bytes <= foreseen, "{bytes} of {foreseen}");
     assert!(bytes * 2 > foreseen - (96 << 10), "{bytes} of {foreseen}");
+}
+
+/// As many cursors as may be, each with as many ranges.
+fn fill_cursors(stream: &mut Stream, time: Wall) {
+    let first = stream.next_offset() - 2 * CURSOR_RANGES_MAX as u64;
+    for number in 0..CURSORS_MAX {
+        let name = format!("{number:0>CURSOR_BYTES_MAX$}");
+        let (from, holder) = (CursorStart::Offset(0), u64::MAX);
+        let open = CursorDoes::Open { from, holder };
+        let token = number as u64 + 1;
+        let ranges = (0..CURSOR_RANGES_MAX as u64).map(|range| first + 2 * range);
+        let ranges = ranges.map(|offset| (offset, offset + 1)).collect();
+        let changes = [open, CursorDoes::Ack { token, ranges }].map(|does| CursorChange {
+            name: name.clone(),
+            does,
+        });
+        let command = Command::Cursors {
+            changes: changes.to_vec(),
+        };
+        for position in stream.apply_command(&command, time) {
+            assert_eq!(position.expect("there is room").token, token);
+        }
+    }
 }

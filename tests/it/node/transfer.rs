@@ -168,3 +168,48 @@ fn a_replica_that_was_away_for_long_begins_anew_with_a_snapshot() {
         fabric.run_until("every partition is led", Fabric::is_settled);
     }
 }
+
+// What is read from the disk for a replica that lags is sent once, while records go on to come;
+// only the probe that finds out where it stands may be sent twice.
+#[test]
+fn a_replica_that_missed_much_is_sent_little_more_than_that() {
+    const MISSED: u64 = 2_000;
+    let text = QUICKSTART.replace("cache_bytes = \"1 MiB\"", "cache_bytes = \"64 KiB\"");
+    let mut fabric = Fabric::new(parse(&text));
+    fabric.run_until("every partition is led", Fabric::is_settled);
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let mut others = fabric.nodes.keys().filter(|node| **node != leader);
+    let away = others.next().expect("another").clone();
+    let client = fabric.client(leader.as_str(), "publisher");
+    let publish_one = |fabric: &mut Fabric, number: u64| {
+        let body = format!("{number} {}", "x".repeat(8_000));
+        fabric.publish(
+            &client,
+            publish("one", number),
+            &[record("audit.x", "k", &body)],
+        );
+        assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+    };
+    fabric.kill(away.as_str());
+    for number in 1..=MISSED {
+        publish_one(&mut fabric, number);
+    }
+    fabric.appended = Some(std::collections::BTreeMap::new());
+    fabric.start(away.as_str());
+    let next_offset = |fabric: &Fabric, node: &NodeName| {
+        let views = fabric.view(node.as_str()).partitions;
+        let view = views.into_iter().find(|view| view.channel == "audit");
+        view.expect("every node holds it").next_offset
+    };
+    let mut number = MISSED;
+    while next_offset(&fabric, &away) < number {
+        number += 1;
+        publish_one(&mut fabric, number);
+        fabric.tick();
+    }
+    let appended = fabric.appended.take().expect("it was set");
+    let sent = appended[&away];
+    assert!(sent >= number, "{sent} of {number}");
+    // A beat and a hand-over have entries of their own, in each of the five partitions.
+    assert!(sent * 10 <= number * 11, "{sent} entries for {number}");
+}

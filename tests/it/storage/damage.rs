@@ -196,3 +196,45 @@ fn a_damaged_entry_is_not_given_out() {
         "{refused:?}"
     );
 }
+
+// Promise 1: whatever read it is that goes astray as a journal is opened, nothing is cut for it.
+#[test]
+fn promise_1_a_read_that_goes_astray_for_once_costs_nothing() {
+    let (mut refused, mut opened) = (0, 0);
+    let cases = (0..60).map(|first| (first, 3_000, 30));
+    // Commits of a page each, an even and an odd number of them.
+    let small = (0..20).flat_map(|first| [(first, 100, 30), (first, 100, 31)]);
+    for (first, data_max, commits) in cases.chain(small) {
+        let disk = SimDisk::new(9);
+        let (mut journal, _) = open(&disk).expect("a journal");
+        let mut work = Work::new(9, data_max);
+        for _ in 0..commits {
+            commit(&mut journal, &work.commit());
+        }
+        journal.reader().recycle().expect("a healthy disk");
+        drop(journal);
+        let before = disk.counts().reads_misdirected;
+        disk.misdirect_reads(first, 1);
+        let found = open(&disk);
+        let astray = disk.counts().reads_misdirected > before;
+        match found {
+            Ok((journal, items)) => {
+                assert_eq!(Model::of(&items), work.model, "after {first}");
+                drop(journal);
+                opened += usize::from(astray);
+            }
+            Err(error) => {
+                assert!(astray, "{error}");
+                refused += 1;
+            }
+        }
+        disk.misdirect_reads(0, 0);
+        let (journal, items) = open(&disk).expect("it was a read, no more");
+        assert_eq!(Model::of(&items), work.model, "after {first}");
+        assert_loads(&journal, &work.model);
+    }
+    assert!(
+        refused > 5 && opened > 0,
+        "{refused} refused, {opened} opened"
+    );
+}
