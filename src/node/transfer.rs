@@ -8,7 +8,8 @@ use super::Node;
 use super::member::{Member, Slot};
 use crate::channel::Stream;
 use crate::types::limits::{
-    REPLICA_ABSENT, SNAPSHOT_PIECE_BYTES, SNAPSHOT_RESEND, SNAPSHOTS_MAX, TERMS_AHEAD_MAX,
+    REPLICA_ABSENT, SNAPSHOT_PIECE_BYTES, SNAPSHOT_RESEND, SNAPSHOT_RETRY, SNAPSHOTS_MAX,
+    TERMS_AHEAD_MAX,
 };
 use crate::types::{Checkpoint, Limits, Members, NodeName, Partition, ReplicaId, Sabotage, Time};
 use crate::wire::peer::{PeerMessage, SnapshotHead, SnapshotPiece, SnapshotWanted};
@@ -22,8 +23,8 @@ pub(super) struct Transfer {
     start: u64,
     /// Nothing while it waits for its turn.
     sending: Option<Sending>,
-    /// Whether it is larger than what a journal takes, which was told.
-    too_large: bool,
+    /// When it was larger than what a journal takes, which was told.
+    too_large: Option<Time>,
 }
 
 /// A snapshot on its way.
@@ -45,6 +46,13 @@ impl Transfer {
     /// The index after which the replica's log is to begin.
     pub(super) fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Whether it was not too large of late. Producers are forgotten and cursors move, so it is
+    /// looked at again.
+    fn may_fit(&self, now: Time) -> bool {
+        self.too_large
+            .is_none_or(|told| now.since(told) >= SNAPSHOT_RETRY)
     }
 }
 
@@ -100,7 +108,7 @@ impl Node {
             let transfer = Transfer {
                 start,
                 sending: None,
-                too_large: false,
+                too_large: None,
             };
             member.transfers.insert(raft_id, transfer);
         }
@@ -149,13 +157,14 @@ impl Node {
             let Some(mut owed) = member.transfers.remove(&raft_id) else {
                 continue;
             };
+            let may_fit = owed.may_fit(now);
             match &mut owed.sending {
                 Some(under_way) if now.since(under_way.sent) >= SNAPSHOT_RESEND => {
                     let piece = under_way.piece(under_way.position, now);
                     self.mail.post(&receiver.node, piece);
                 }
                 Some(_) => {}
-                None if *sending < SNAPSHOTS_MAX && !owed.too_large => {
+                None if *sending < SNAPSHOTS_MAX && may_fit => {
                     match member.snapshot(&receiver, now) {
                         Some(new) if new.head.bytes <= bytes_max => {
                             owed.start = new.head.start;
@@ -164,8 +173,9 @@ impl Node {
                             *sending += 1;
                         }
                         Some(new) => {
-                            owed.too_large = true;
-                            too_large = Some((receiver.node.clone(), new.head.bytes));
+                            if owed.too_large.replace(now).is_none() {
+                                too_large = Some((receiver.node.clone(), new.head.bytes));
+                            }
                         }
                         None => {}
                     }
@@ -177,7 +187,8 @@ impl Node {
         if let Some((node, bytes)) = too_large {
             self.warn(format!(
                 "{partition} remembers {bytes} bytes, more than a segment of the journal holds: \
-                 {node} cannot be sent them; lower `producers_max` or raise `segment_bytes`"
+                 {node} cannot be sent them before they are fewer; lower `producers_max`, delete \
+                 cursors or raise `segment_bytes`"
             ));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Incarnation, JournalItem, Partition, Sabotage};
+use crate::types::{Checkpoint, Incarnation, JournalItem, Partition, Sabotage};
 
 use super::layout::{BlockKind, BlockWriter, Fields, PAGE, life, put_item, read_item};
 use super::segment::Window;
@@ -38,6 +38,9 @@ pub(super) struct Base {
 impl Newest {
     /// Takes an item, unless it is an entry.
     pub(super) fn note(&mut self, item: &JournalItem) {
+        if let JournalItem::Snapshot { checkpoint, .. } = item {
+            self.begin_anew(checkpoint);
+        }
         let place = match item {
             JournalItem::Founding { .. } => &mut self.founding,
             JournalItem::Checkpoint { .. } | JournalItem::Snapshot { .. } => &mut self.checkpoint,
@@ -45,6 +48,15 @@ impl Newest {
             JournalItem::Entry { .. } => return,
         };
         *place = Some(item.clone());
+    }
+
+    /// The hard state is read after the snapshot that it stood before, so it must say what it came
+    /// to by it. One that stood after it says more already.
+    fn begin_anew(&mut self, snapshot: &Checkpoint) {
+        if let Some(JournalItem::HardState { term, commit, .. }) = &mut self.hard_state {
+            *term = (*term).max(snapshot.before_term);
+            *commit = (*commit).max(snapshot.keep_from.saturating_sub(1));
+        }
     }
 
     /// The first entry that must stay; 0 if all must, as after a snapshot: it is believed only

@@ -168,6 +168,9 @@ pub const SNAPSHOT_PIECE_BYTES: u64 = 256 << 10;
 /// A piece of a snapshot that is not answered for this long is sent again.
 pub const SNAPSHOT_RESEND: Span = Span::from_secs(1);
 
+/// A snapshot that was larger than a journal takes is made anew after this long.
+pub const SNAPSHOT_RETRY: Span = Span::from_secs(10);
+
 /// Snapshots that a node sends at once, and that it takes at once: each is held in memory until the
 /// last piece has arrived, and is as large as a commit of the journal at most.
 pub const SNAPSHOTS_MAX: usize = 4;

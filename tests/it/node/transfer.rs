@@ -1,7 +1,9 @@
 //! A replica that was away while its leader let go of what it lacks.
 
+use std::sync::Arc;
+
 use weft::node::Input;
-use weft::types::{JournalItem, NodeName};
+use weft::types::{JournalItem, Limits, NodeName, Span};
 use weft::wire::client::{From, Publish, Request, Subscribe};
 use weft::wire::{encode_request, records};
 
@@ -27,12 +29,14 @@ fn publish(producer: &str, sequence: u64) -> Publish {
 }
 
 /// `audit` keeps its last three records, in a journal of small segments.
-fn fabric() -> Fabric {
+fn fabric(set: impl FnOnce(&mut Limits)) -> Fabric {
     let audit = "[channel.audit]\n";
     let text = QUICKSTART.replace(audit, &format!("{audit}keep = {{ count = 3 }}\n"));
     let text = text.replace("segment_bytes = \"16 MiB\"", "segment_bytes = \"9 MiB\"");
     let text = text.replace("producers_max = 1000 ", "producers_max = 9000 ");
-    let mut fabric = Fabric::new(parse(&text));
+    let mut topology = parse(&text);
+    set(&mut Arc::make_mut(&mut topology).limits);
+    let mut fabric = Fabric::new(topology);
     fabric.run_until("every partition is led", Fabric::is_settled);
     fabric
 }
@@ -101,7 +105,7 @@ fn converge(fabric: &mut Fabric) -> usize {
 // that are retained; what producers sent before is known, and nothing waited for the replica.
 #[test]
 fn a_replica_that_was_away_for_long_begins_anew_with_a_snapshot() {
-    let mut fabric = fabric();
+    let mut fabric = fabric(|_| {});
     let leader = fabric.leader("audit", 0).expect("a leader");
     let away = fabric.nodes.keys().find(|node| **node != leader);
     let away = away.expect("another").clone();
@@ -167,6 +171,33 @@ fn a_replica_that_was_away_for_long_begins_anew_with_a_snapshot() {
         }
         fabric.run_until("every partition is led", Fabric::is_settled);
     }
+}
+
+// A state that no segment holds is sent once it has become smaller.
+#[test]
+fn a_snapshot_that_is_too_large_for_now_is_sent_later() {
+    let mut fabric = fabric(|limits| {
+        limits.segment_bytes = 400_000;
+        limits.producer_idle = Span::from_secs(30);
+    });
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let away = fabric.nodes.keys().find(|node| **node != leader);
+    let away = away.expect("another").clone();
+    let client = fabric.client(leader.as_str(), "publisher");
+    fabric.kill(away.as_str());
+    fabric.skip(std::time::Duration::from_secs(6));
+    publish_large(&mut fabric, &client);
+    publish_by_many(&mut fabric, &client);
+    fabric.start(away.as_str());
+    let warned = |fabric: &Fabric| {
+        let told = |note: &&String| note.contains("cannot be sent them before they are fewer");
+        fabric.notes.iter().filter(told).count()
+    };
+    fabric.run_until("it is told", |fabric| warned(fabric) > 0);
+    assert_eq!(snapshots(&fabric, &away), 0);
+    converge(&mut fabric);
+    assert_eq!(snapshots(&fabric, &away), 1, "{:#?}", fabric.notes);
+    assert_eq!(warned(&fabric), 1);
 }
 
 // What is read from the disk for a replica that lags is sent once, while records go on to come;

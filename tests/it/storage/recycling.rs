@@ -284,6 +284,33 @@ fn a_log_that_began_anew_stays_whole_while_others_give_back_space() {
     assert!(!items.contains(&snapshot(&partition(0))));
 }
 
+/// A base that is written between a snapshot and the first hard state after it tells the one before
+/// as the snapshot left it.
+#[test]
+fn what_stood_before_a_snapshot_does_not_contradict_it() {
+    let disk = SimDisk::new(6);
+    let (mut journal, _) = open(&disk).expect("an empty disk");
+    let of = partition(0);
+    commit(&mut journal, &[founding(&of)]);
+    for index in 1..=40 {
+        let items = [entry(1, index, vec![1; DATA]), hard_state(&of, 1, index)];
+        commit(&mut journal, &items);
+    }
+    commit(&mut journal, &[snapshot(&of)]);
+    assert!(journal.reader().recycle().expect("a healthy disk") > 0);
+    drop(journal);
+    disk.crash();
+    let (mut journal, items) = open(&disk).expect("the disk");
+    let own: Vec<_> = items.iter().rev().take(2).collect();
+    assert_eq!(own, [&hard_state(&of, 1, 49), &snapshot(&of)]);
+    // Nor does the next, once it has said more.
+    commit(&mut journal, &[entry(1, 50, "a"), hard_state(&of, 1, 50)]);
+    journal.reader().recycle().expect("a healthy disk");
+    drop(journal);
+    let (_, items) = open(&disk).expect("the disk");
+    assert_eq!(items.last(), Some(&hard_state(&of, 1, 50)));
+}
+
 /// A folder of a format before is read, and goes on in this one.
 #[test]
 fn a_folder_of_an_earlier_format_goes_on() {
