@@ -173,7 +173,8 @@ impl Node {
                             *sending += 1;
                         }
                         Some(new) => {
-                            if owed.too_large.replace(now).is_none() {
+                            let told = owed.too_large.replace(now);
+                            if told.is_none() {
                                 too_large = Some((receiver.node.clone(), new.head.bytes));
                             }
                         }
