@@ -7,6 +7,10 @@ use super::io::{Outbox, Output};
 use crate::types::limits::{LAZY_COMMIT, SYNC_STALLED};
 use crate::types::{JournalItem, Partition, Sabotage, Span, Time};
 
+/// Left free beside a state in its commit: more than what a commit loses to pages, of the smallest
+/// segments that are of use, and a name.
+const STATE_HEAD: u64 = 1_024;
+
 /// The queue in front of the journal.
 #[derive(Debug)]
 pub(super) struct JournalQueue {
@@ -93,9 +97,9 @@ impl JournalQueue {
     }
 
     /// The most bytes of state that a commit holds: one of a single item may be as large as most of
-    /// a segment.
+    /// a segment, of which pages and the item's own head take some.
     pub(super) fn state_bytes_max(&self) -> u64 {
-        3 * self.commit_bytes
+        (3 * self.commit_bytes).saturating_sub(STATE_HEAD)
     }
 
     /// Takes a checkpoint, unless no commit holds it.

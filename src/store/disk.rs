@@ -48,6 +48,10 @@ pub trait DiskFile: Debug + Clone + Send + Sync + 'static {
     /// Reads at `position` until `buffer` is full or the file ends; says how many bytes it read.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
+    /// Asks the system to forget what it remembers of these bytes, so that the next read of them is
+    /// one of the disk. What is not written out yet stays.
+    fn forget(&self, position: u64, bytes: usize);
+
     /// Writes all of `bytes` at `position`; the file grows where needed, a gap reads as zeros.
     /// After an error any part of it may have been written.
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;

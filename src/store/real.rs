@@ -2,11 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use rustix::fs::Advice;
 
 use super::{Disk, DiskFile, StoreError};
 
@@ -138,6 +141,12 @@ impl DiskFile for RealFile {
             }
         }
         Ok(done)
+    }
+
+    fn forget(&self, position: u64, bytes: usize) {
+        // A system that does not take the advice reads from its cache, as if none had been given.
+        let bytes = NonZero::new(bytes as u64);
+        let _ = rustix::fs::fadvise(&*self.0, position, bytes, Advice::DontNeed);
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {

@@ -42,8 +42,8 @@ struct Place {
 
 impl<D: Disk> Reader<D> {
     /// Verifies about `bytes_max` bytes more of what is synced (at least one block), where `scrub`
-    /// left off. The newest segment is verified as far as it is synced. What the system holds in
-    /// its cache is read from there: such damage as the disk has then shows when it is read anew.
+    /// left off. The newest segment is verified as far as it is synced. The disk is read, and not
+    /// what the system has in its cache of it.
     ///
     /// # Errors
     /// `Disk`, if a file cannot be opened. Damage is no error, and neither is a disk that cannot
@@ -73,7 +73,7 @@ impl<D: Disk> Reader<D> {
                 };
             }
         };
-        let mut window = Window::new(&file, &path);
+        let mut window = Window::fresh(&file, &path);
         let verified = match begun {
             Some(place) => Ok(place),
             None => self.verify_header(&mut window, number, &sealed),

@@ -75,6 +75,8 @@ pub(super) struct Window<'a, F> {
     pub(super) path: &'a str,
     /// Bytes to read at least.
     ahead: usize,
+    /// Whether to ask the disk, whatever the system remembers.
+    fresh: bool,
     buffer: Vec<u8>,
     start: u64,
 }
@@ -88,12 +90,21 @@ impl<'a, F: DiskFile> Window<'a, F> {
         }
     }
 
+    /// The same, from the disk and not from what the system remembers of it.
+    pub(super) fn fresh(file: &'a F, path: &'a str) -> Self {
+        Self {
+            fresh: true,
+            ..Self::new(file, path)
+        }
+    }
+
     /// For reading here and there: no more than is asked for.
     pub(super) fn exact(file: &'a F, path: &'a str) -> Self {
         Self {
             file,
             path,
             ahead: 0,
+            fresh: false,
             buffer: Vec::new(),
             start: 0,
         }
@@ -113,6 +124,9 @@ impl<'a, F: DiskFile> Window<'a, F> {
             self.start = position;
             self.buffer.clear();
             self.buffer.resize(bytes.max(self.ahead), 0);
+            if self.fresh {
+                self.file.forget(position, self.buffer.len());
+            }
             let filled = self
                 .file
                 .read_at(&mut self.buffer, position)

@@ -492,6 +492,10 @@ impl DiskFile for SimFile {
         Ok(bytes)
     }
 
+    fn forget(&self, _position: u64, _bytes: usize) {
+        // There is no cache that differs from the disk.
+    }
+
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut state = self.of_this_life(self.disk.change(WRITE_US)?)?;
         let used = state.used_bytes();

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use weft::store::{Disk, DiskFile, Journal, Reader, Scrub, Scrubbed, SimDisk, StoreError, examine};
+use weft::store::{
+    Disk, DiskFile, Journal, Reader, RealDisk, Scrub, Scrubbed, SimDisk, StoreError, examine,
+    item_bytes,
+};
 use weft::types::{DamagedSegment, JournalItem, LogEntry, LostEntries, Partition};
 
 use super::{FIRST, PAGE, commit, entry};
@@ -314,4 +317,32 @@ fn a_scrub_goes_on_while_segments_come_and_go() {
         }
     }
     assert!(passes > 3, "{passes}");
+}
+
+/// What this thread had a disk read.
+fn read_from_disk() -> u64 {
+    let told = std::fs::read_to_string("/proc/thread-self/io").expect("Linux tells it");
+    let bytes = told
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes: "));
+    bytes.expect("it tells that").parse().expect("a number")
+}
+
+// A disk that lost what the system still remembers would go unnoticed until nobody has it any more.
+#[test]
+fn a_scrub_asks_the_disk_and_not_the_cache() {
+    // Not in a temporary folder, which may be memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let disk = RealDisk::open(folder.path().join("data")).expect("a folder");
+    let (mut journal, _) = open(&disk).expect("a journal");
+    let mut work = Work::new(3, 3_000);
+    for _ in 0..60 {
+        commit(&mut journal, &work.commit());
+    }
+    let bytes: u64 = work.commits.iter().flatten().map(item_bytes).sum();
+    let before = read_from_disk();
+    assert_loads(&journal, &work.model);
+    assert_eq!(read_from_disk(), before, "all of it is in the cache");
+    assert_eq!(scrub(&journal.reader()), 0);
+    assert!(read_from_disk() >= before + bytes);
 }
