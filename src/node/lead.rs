@@ -139,10 +139,6 @@ impl Node {
                 self.mail.post(&node, PeerMessage::Raft(message));
             }
         }
-        if let Some(load) = output.load {
-            self.loads
-                .start(load, super::serve::LoadFor::Raft, &mut self.out);
-        }
         let mail = &mut self.mail;
         let mut post = |to: &NodeName, message| mail.post(to, message);
         if let Some(checkpoint) = &output.installed {
@@ -171,6 +167,9 @@ impl Node {
                 "{partition} begins anew with a snapshot of entry {index}; entries from \
                  {keep_from} on follow"
             ));
+        }
+        if let Some(load) = output.load {
+            self.load_for_raft(load);
         }
         if committed > 0 {
             self.serve_held(partition);

@@ -9,6 +9,7 @@
 
 mod accept;
 mod audit;
+mod catch_up;
 mod checkpoint;
 mod cursors;
 mod error;
@@ -53,6 +54,7 @@ use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
 use crate::wire::client::{Refuse, Reply};
 use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
 
+use catch_up::CatchUp;
 use cursors::Cursors;
 pub use error::NodeError;
 pub use io::{ClientId, Droppable, Gauges, Input, Lane, Level, Outbox, Output};
@@ -103,6 +105,7 @@ pub struct Node {
     mail: Mail,
     journal: JournalQueue,
     loads: Loads,
+    catch_up: CatchUp,
     repairs: Repairs,
     peers: Peers,
     routes: Routes,
@@ -152,6 +155,7 @@ impl Node {
             mail: Mail::new(name.clone()),
             journal: JournalQueue::new(topology.limits.segment_bytes / 4),
             loads: Loads::default(),
+            catch_up: CatchUp::default(),
             repairs: Repairs::default(),
             peers: Peers::new(others.filter(|other| *other != name)),
             routes: Routes::new(random.next_u64() >> 1),
@@ -349,6 +353,7 @@ impl Node {
         self.tend_hellos();
         self.tend_cursors();
         self.tend_repairs();
+        self.tend_catch_up();
         self.pump_all();
         self.finish_stop();
     }

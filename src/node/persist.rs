@@ -22,6 +22,8 @@ pub(super) struct JournalQueue {
     commit_bytes: u64,
     /// Bytes since checkpoints were written last, and the bytes of those.
     grown: u64,
+    /// Bytes of all items so far.
+    written: u64,
     checkpoints: u64,
     /// Bytes of checkpoints that are not written yet.
     checkpoints_waiting: u64,
@@ -63,6 +65,7 @@ impl JournalQueue {
             commit_bytes,
             // Nobody knows how much came after the checkpoints of the life before.
             grown: u64::MAX,
+            written: 0,
             checkpoints: 0,
             checkpoints_waiting: 0,
             failed: None,
@@ -75,6 +78,7 @@ impl JournalQueue {
             return;
         }
         self.grown = self.grown.saturating_add(weight(&item));
+        self.written = self.written.saturating_add(weight(&item));
         self.queue.push_back(Queued::Item(item));
         self.lazy_since.get_or_insert(now);
     }
@@ -112,6 +116,11 @@ impl JournalQueue {
         self.checkpoints_waiting += bytes;
         self.push(item, now);
         true
+    }
+
+    /// Bytes of all that was queued so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Asks to be told when all that is queued is synced, and for that to happen now.

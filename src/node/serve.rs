@@ -158,6 +158,7 @@ impl Node {
         };
         match wanted {
             LoadFor::Raft => {
+                self.catch_up.spend(result.as_deref().unwrap_or_default());
                 let read = member.replica.handle_loaded(result);
                 let told = std::mem::replace(&mut member.unreadable, read.is_err());
                 // Raft asks again and again.

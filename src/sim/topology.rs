@@ -49,6 +49,7 @@ pub fn topology(seed: u64) -> Topology {
             disk_free_min: 256 << 10,
             producer_window: 64,
             producer_idle: Span::from_secs(3),
+            catch_up_rate: 128 << 10,
             ..Limits::default()
         },
     }

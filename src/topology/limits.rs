@@ -80,6 +80,9 @@ const TABLE: &[Row] = &[
     ("producer_idle", Unit::Nanos, MINUTE, 500 * 366 * DAY, |l| {
         &mut l.producer_idle.0
     }),
+    ("catch_up_rate", Unit::Bytes, 64 * KIB, 64 * GIB, |l| {
+        &mut l.catch_up_rate
+    }),
 ];
 
 /// Reads `[limits]`: the limits, and where each declared one stands.

@@ -43,6 +43,9 @@ pub struct Limits {
     /// A producer that stored nothing for so long is forgotten: a retry of what it sent before
     /// would be taken for new. Nanoseconds.
     pub producer_idle: Span,
+    /// Bytes a second that a node reads from its disk for replicas that lag, of all partitions
+    /// together; half as much again as it writes itself, where that is more.
+    pub catch_up_rate: u64,
 }
 
 impl Default for Limits {
@@ -63,6 +66,7 @@ impl Default for Limits {
             producer_window: 1_024,
             // A day, as Kafka's `producer.id.expiration.ms`.
             producer_idle: Span::from_secs(86_400),
+            catch_up_rate: 64 << 20,
         }
     }
 }

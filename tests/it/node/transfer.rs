@@ -244,3 +244,41 @@ fn a_replica_that_missed_much_is_sent_little_more_than_that() {
     // A beat and a hand-over have entries of their own, in each of the five partitions.
     assert!(sent * 10 <= number * 11, "{sent} entries for {number}");
 }
+
+/// How many milliseconds it takes to send what a replica lacks, at this many bytes a second.
+fn caught_up_in(rate: u64) -> u64 {
+    let text = QUICKSTART.replace("cache_bytes = \"1 MiB\"", "cache_bytes = \"64 KiB\"");
+    let mut topology = parse(&text);
+    Arc::make_mut(&mut topology).limits.catch_up_rate = rate;
+    let mut fabric = Fabric::new(topology);
+    fabric.run_until("every partition is led", Fabric::is_settled);
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let away = fabric.nodes.keys().find(|node| **node != leader);
+    let away = away.expect("another").clone();
+    let client = fabric.client(leader.as_str(), "publisher");
+    fabric.kill(away.as_str());
+    let body = "x".repeat(LARGE_BYTES);
+    for number in 1..=100 {
+        let record = record("audit.x", "k", &body);
+        fabric.publish(&client, publish("one", number), &[record]);
+        assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+    }
+    fabric.start(away.as_str());
+    let started = fabric.now.mono;
+    fabric.run_until("it has them all", |fabric| {
+        let views = fabric.view(away.as_str()).partitions;
+        let mut audit = views.iter().filter(|view| view.channel == "audit");
+        audit.all(|view| view.next_offset == 100)
+    });
+    fabric.now.mono.since(started).as_millis()
+}
+
+// Whoever lags is sent what it lacks at a pace, so that others are served meanwhile.
+#[test]
+fn a_replica_that_lags_takes_its_share_of_the_disk_and_no_more() {
+    let at_once = caught_up_in(1 << 30);
+    // Six million bytes, of which the last read may be ahead of its time.
+    let paced = caught_up_in(1 << 20);
+    assert!(paced > at_once + 3_000, "{at_once} ms, {paced} ms");
+    assert!(paced < at_once + 8_000, "{at_once} ms, {paced} ms");
+}
