@@ -63,9 +63,19 @@ mod sabotage {
     /// A promise is broken within so many seeds.
     const SEEDS: u64 = 200;
 
+    /// The seed to begin with: where a rare fault shows today, so that nobody waits for others.
+    fn first(sabotage: Sabotage) -> u64 {
+        match sabotage {
+            Sabotage::UnsyncedTail => 20,
+            Sabotage::BlindScrub | Sabotage::StaleRepair => 34,
+            _ => 0,
+        }
+    }
+
     /// What noticed it first, and at which seed.
     fn caught(sabotage: Sabotage) -> Option<(u64, String)> {
-        (0..SEEDS).find_map(|seed| {
+        (0..SEEDS).find_map(|tried| {
+            let seed = (first(sabotage) + tried) % SEEDS;
             let settings = Settings {
                 sabotage: Some(sabotage),
                 ..settings(seed)
