@@ -6,7 +6,7 @@ use super::Node;
 use super::member::Slot;
 use super::route::Asked;
 use crate::types::limits::{HAND_OVER_REST, PREFERRED_AFTER};
-use crate::types::{NodeName, Partition};
+use crate::types::{NodeName, Partition, RecordId};
 use crate::wire::decode_peer;
 use crate::wire::peer::{Envelope, Holds, Leads, PEER_VERSION, PeerMessage, RaftMessage, State};
 
@@ -140,7 +140,13 @@ impl Node {
             && member.replica.is_serving()
         {
             let term = member.replica.term();
-            self.info(format!("leads {partition} in term {term}"));
+            let next = RecordId {
+                partition: partition.clone(),
+                offset: member.stream.next_offset(),
+            };
+            self.info(format!(
+                "leads {partition} in term {term}, from record {next} on"
+            ));
         }
         self.state_due = true;
         self.find_leaders();

@@ -2,7 +2,7 @@
 //! go of everything afterwards.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weft::types::limits::CLIENT_FRAMES_WAITING;
 use weft::wire::client::{Hello, Reply, Request};
@@ -14,7 +14,7 @@ use crate::support::{Fabric, PATIENCE, Process, wait_until};
 const SESSIONS: usize = 10_000;
 const AT_A_TIME: usize = 250;
 
-/// Frames of one byte.
+/// Frames of one byte, unless `WEFT_FUZZ_SECONDS` says how long to send them.
 const FRAMES: usize = 200_000;
 
 /// The megabytes that the process holds in memory.
@@ -80,17 +80,22 @@ fn promise_5_frames_of_one_byte_as_fast_as_possible_disturb_nobody() {
         .socket
         .set_sndtimeo(PATIENCE.as_millis() as i32)
         .expect("a timeout");
-    for sent in 0..FRAMES {
+    let seconds = std::env::var("WEFT_FUZZ_SECONDS").ok();
+    let seconds = seconds.map(|text| Duration::from_secs(text.parse().expect("a number")));
+    let started = Instant::now();
+    let mut sent = 0;
+    while seconds.map_or(sent < FRAMES, |seconds| started.elapsed() < seconds) {
         flood.send_raw(&[sent as u8]);
         if sent % (FRAMES / 20) == 0 {
             bystander.hello();
         }
+        sent += 1;
     }
     // Most of the answers found a full pipe. The first ones are there.
     let answer = flood.receive(PATIENCE).expect("an answer").header;
     assert!(matches!(answer, Reply::Refuse(_)), "{answer:?}");
     wait_until("all of them are counted", || {
-        bystander.view().sessions.bad_frames >= FRAMES as u64
+        bystander.view().sessions.bad_frames >= sent as u64
     });
     let more = resident_mib(&node).saturating_sub(held);
     let waiting = CLIENT_FRAMES_WAITING as u64;

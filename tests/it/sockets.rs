@@ -69,15 +69,20 @@ fn what_a_node_says_goes_to_stderr_with_its_name() {
 
 /// Every line names the node, and what is said of a partition names it.
 #[test]
-fn log_lines_carry_node_and_partition() {
+fn log_lines_carry_node_partition_and_record() {
     let fabric = Fabric::new(&["a"]);
     let node = fabric.serve("a");
     wait_until("it leads what it holds", || {
         node.log().contains("leads audit/0 in term") && node.log().contains("leads orders/3 in")
     });
+    assert!(node.log().contains("from record audit/0/0 on"));
     for line in node.log().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[1], "a", "{line}");
+        if let Some(at) = words.iter().position(|word| *word == "record") {
+            let named: Result<weft::types::RecordId, _> = words[at + 1].parse();
+            assert_eq!(named.expect("a record's id").offset, 0, "{line}");
+        }
         let about = ["leads", "founds"]
             .iter()
             .find(|word| words.contains(*word));
