@@ -109,8 +109,12 @@ impl Member {
         let before_retained = self.before_retained();
         let known = self.places.iter().chain([&here]).chain(&before_retained);
         let within = known.filter(|place| place.index <= last);
-        let place = within.max_by_key(|place| place.index);
-        place.copied().unwrap_or(self.replica.start())
+        let place = within.max_by_key(|place| place.index).copied();
+        // What is gone does not come back when a replica turns up that lacks it.
+        let start = self.replica.start();
+        place
+            .filter(|place| place.index > start.index)
+            .unwrap_or(start)
     }
 
     /// The place before the first entry that holds anything retained.

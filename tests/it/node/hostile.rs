@@ -28,7 +28,7 @@ fn envelope(node: &str, incarnation: Incarnation) -> Envelope {
     }
 }
 
-fn peer_frame(node: &str, messages: &[PeerMessage]) -> Input {
+pub(super) fn peer_frame(node: &str, messages: &[PeerMessage]) -> Input {
     let envelope = envelope(node, incarnation(node));
     Input::PeerFrame {
         principal: None,

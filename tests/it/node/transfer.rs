@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use weft::node::Input;
-use weft::types::{JournalItem, Limits, NodeName, Span};
+use weft::types::{JournalItem, Limits, NodeName, Span, Wall};
 use weft::wire::client::{From, Publish, Request, Subscribe};
+use weft::wire::peer::{Leads, PeerMessage, State};
 use weft::wire::{encode_request, records};
 
+use super::hostile::peer_frame;
 use super::{confirms, delivers};
 use crate::kit::{Client, Fabric, parse, record};
 
@@ -243,6 +245,79 @@ fn a_replica_that_missed_much_is_sent_little_more_than_that() {
     assert!(sent >= number, "{sent} of {number}");
     // A beat and a hand-over have entries of their own, in each of the five partitions.
     assert!(sent * 10 <= number * 11, "{sent} entries for {number}");
+}
+
+/// The first entry that each checkpoint of `audit` keeps.
+fn keeps_from(fabric: &Fabric, node: &NodeName) -> Vec<u64> {
+    let items = fabric.journals[node].iter();
+    let kept = items.filter_map(|item| match item {
+        JournalItem::Checkpoint {
+            partition,
+            checkpoint,
+        } if partition.channel.as_str() == "audit" => Some(checkpoint.keep_from),
+        _ => None,
+    });
+    kept.collect()
+}
+
+// A leader may count less as synced than before, since it counts who answers. What was let go of
+// by then stays so: a checkpoint that kept it would be of entries that are no more.
+#[test]
+fn what_was_let_go_of_is_not_kept_again_for_a_replica_that_turns_up() {
+    let mut fabric = fabric(|limits| limits.segment_bytes = 400_000);
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let other = fabric.nodes.keys().find(|node| **node != leader);
+    let other = other.expect("another").clone();
+    let client = fabric.client(leader.as_str(), "publisher");
+    let mut number = 0;
+    let mut store = |fabric: &mut Fabric, subject: &str, bytes: usize| {
+        number += 1;
+        let body = "x".repeat(bytes);
+        let publish = publish("one", number);
+        fabric.publish(&client, publish, &[record(subject, "k", &body)]);
+        assert_eq!(confirms(&fabric.answer(&client)).len(), 1);
+    };
+    for _ in 0..20 {
+        store(&mut fabric, "audit.x", 10);
+        fabric.tick();
+    }
+    fabric.run_until("most is let go of", |fabric| {
+        let views = fabric.view(other.as_str()).partitions;
+        let audit = views.into_iter().find(|view| view.channel == "audit");
+        audit.is_some_and(|view| view.first_offset == 17)
+    });
+    while keeps_from(&fabric, &other)
+        .last()
+        .is_none_or(|kept| *kept < 17)
+    {
+        store(&mut fabric, "orders.x", LARGE_BYTES);
+        fabric.tick();
+    }
+    let views = fabric.view(leader.as_str()).partitions;
+    let audit = views.into_iter().find(|view| view.channel == "audit");
+    for synced in (1..17).rev() {
+        let leads = Leads {
+            channel: "audit".into(),
+            partition: 0,
+            term: audit.as_ref().expect("it leads it").term,
+            synced,
+        };
+        let state = PeerMessage::State(State {
+            wall: Wall(0),
+            holds: Vec::new(),
+            leads: vec![leads],
+            stopping: false,
+            stalled: false,
+        });
+        for _ in 0..20 {
+            store(&mut fabric, "orders.x", LARGE_BYTES);
+            let told = peer_frame(leader.as_str(), std::slice::from_ref(&state));
+            fabric.input(other.as_str(), told);
+            fabric.tick();
+        }
+    }
+    let kept = keeps_from(&fabric, &other);
+    assert!(kept.is_sorted(), "{kept:?}");
 }
 
 /// How many milliseconds it takes to send what a replica lacks, at this many bytes a second.

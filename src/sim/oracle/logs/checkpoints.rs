@@ -34,6 +34,11 @@ impl Logs {
         if keep_from == 0 || keep_from > index + 1 {
             return wrong(format!("it keeps entries from {keep_from}"));
         }
+        if let Some((_, kept)) = log.checkpoint.filter(|(_, kept)| keep_from < *kept) {
+            return wrong(format!(
+                "it keeps entries from {keep_from}, and those before {kept} are let go of"
+            ));
+        }
         let last_gone = keep_from - 1;
         let place = log.place_after(last_gone);
         if place != before(checkpoint) {
