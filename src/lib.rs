@@ -17,3 +17,7 @@ pub mod store;
 pub mod topology;
 pub mod types;
 pub mod wire;
+
+pub use client::Client;
+pub use topology::Topology;
+pub use types::Record;

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use super::options::{Resolved, Server, Target};
+use super::wait::wait;
 use crate::client::{Address, Client, ClientError, ConnectOptions, Refusal};
 use crate::types::Span;
 use crate::wire::Code;
@@ -23,20 +24,22 @@ pub(crate) fn connect(target: &Target) -> Result<Client, Failure> {
     let options = ConnectOptions {
         identity: resolved.identity.clone(),
         name: format!("weft {}", env!("CARGO_PKG_VERSION")),
+        // As the topology orders them, so that a person knows which node answers.
+        spread: false,
         ..ConnectOptions::new(servers.map(address).collect())
     };
-    Client::connect(options).map_err(unreachable)
+    wait(Client::connect(options)).map_err(unreachable)
 }
 
 /// Connects to exactly this node, or says soon why not.
 pub(crate) fn connect_to(server: &Server, resolved: &Resolved) -> Result<Client, ClientError> {
-    Client::connect(ConnectOptions {
+    wait(Client::connect(ConnectOptions {
         identity: resolved.identity.clone(),
         follow: false,
         timeout: Span::from_millis(2_500),
         name: format!("weft {}", env!("CARGO_PKG_VERSION")),
         ..ConnectOptions::new(vec![address(server)])
-    })
+    }))
 }
 
 /// Sends the log to stderr: warnings, or what `WEFT_LOG` asks for.

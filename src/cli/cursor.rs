@@ -12,6 +12,7 @@ use super::health::Health;
 use super::options::Target;
 use super::subscribe::parse_start;
 use super::table::Table;
+use super::wait::wait;
 use crate::client::Start;
 use crate::node::CursorView;
 use crate::types::{ChannelName, RecordId};
@@ -140,12 +141,13 @@ fn run_seek(mut seek: Seek) -> Result<ExitCode, Failure> {
     let mut moved = Vec::new();
     for mut row in one_channel(&seek.name, rows)? {
         let channel = ChannelName::from(row.channel.as_str());
-        let reply = client.seek_cursor(&channel, row.partition, &seek.name, to);
+        let reply = wait(client.seek_cursor(&channel, row.partition, &seek.name, to));
         let reply = reply.map_err(failure)?;
         let position = reply.positions.first();
         row.cursor.floor = position.map_or(row.cursor.floor, |position| position.floor);
         moved.push(row);
     }
+    wait(client.close());
     tell("moved", &seek.name, &moved, seek.place.json)
 }
 
@@ -154,9 +156,10 @@ fn run_delete(delete: &Delete) -> Result<ExitCode, Failure> {
     let client = connect(&delete.place.target)?;
     for row in &rows {
         let channel = ChannelName::from(row.channel.as_str());
-        let reply = client.delete_cursor(&channel, row.partition, &delete.name);
+        let reply = wait(client.delete_cursor(&channel, row.partition, &delete.name));
         reply.map_err(failure)?;
     }
+    wait(client.close());
     tell("deleted", &delete.name, &rows, delete.place.json)
 }
 

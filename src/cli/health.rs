@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::connect::connect_to;
 use super::options::{Resolved, Server};
+use super::wait::wait;
 use crate::client::ClientError;
 use crate::node::{NodeView, PartitionView};
 
@@ -191,6 +192,6 @@ impl NodeHealth {
 }
 
 fn inspect(server: &Server, resolved: &Resolved) -> Result<NodeView, ClientError> {
-    let body = connect_to(server, resolved)?.inspect()?;
+    let body = wait(connect_to(server, resolved)?.inspect())?;
     rmp_serde::from_slice(&body).map_err(|error| ClientError::Protocol(error.to_string()))
 }

@@ -23,6 +23,7 @@ mod subscribe;
 mod table;
 mod up;
 mod verify;
+mod wait;
 
 use std::process::ExitCode;
 

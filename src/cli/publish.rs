@@ -4,10 +4,9 @@
 use std::fmt;
 use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
@@ -16,9 +15,8 @@ use serde_json::json;
 use super::Failure;
 use super::connect::{connect, failure, on_interrupt, remedy};
 use super::options::Target;
-use crate::client::{
-    ClientError, Level, Outcome, Outcomes, PublishError, Publisher, PublisherOptions, Receipt,
-};
+use super::wait::wait;
+use crate::client::{Confirm, Level, Outcome, Producer, ProducerOptions, PublishError, Receipt};
 use crate::types::limits::RECORD_MAX;
 use crate::types::{Record, Span, Subject};
 
@@ -39,7 +37,7 @@ pub(crate) struct Args {
     header: Vec<(String, String)>,
     /// What to wait for [default: quorum, and none for signals]
     #[arg(long, value_enum)]
-    confirm: Option<Confirm>,
+    confirm: Option<Wanted>,
     /// Send BODY this many times
     #[arg(long, value_name = "N", requires = "body")]
     count: Option<u64>,
@@ -54,7 +52,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Confirm {
+enum Wanted {
     /// The node has taken it
     None,
     /// A majority of the replicas has it on disk
@@ -80,16 +78,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         )
     })?;
     let client = connect(&args.target)?;
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: match args.confirm {
             None => Level::Best,
-            Some(Confirm::None) => Level::None,
-            Some(Confirm::Quorum) => Level::Quorum,
+            Some(Wanted::None) => Level::None,
+            Some(Wanted::Quorum) => Level::Quorum,
         },
         timeout: Span::from_secs(args.timeout),
-        ..PublisherOptions::default()
+        ..ProducerOptions::default()
     };
-    let (publisher, outcomes) = client.publisher(options).map_err(failure)?;
+    let producer = client.producer(options).map_err(failure)?;
     let tally = Arc::new(Tally::default());
     let interrupted = tally.clone();
     on_interrupt(move || {
@@ -97,9 +95,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         std::process::exit(1);
     })?;
     let bar = bar(&args);
+    let (sent, confirms) = mpsc::channel();
     let (fed, told) = thread::scope(|scope| {
-        let teller = scope.spawn(|| tell(outcomes, &tally, &bar, args.json));
-        let fed = feed(publisher, &args, &tally);
+        let teller = scope.spawn(|| tell(confirms, &tally, &bar, args.json));
+        let fed = wait(feed(&producer, &args, &tally, sent));
         let told = teller.join();
         (fed, told)
     });
@@ -107,11 +106,18 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let told = told.map_err(|_| Failure::internal("the thread that prints confirms panicked"))?;
     told.map_err(|error| error.with(&tally))?;
     fed?;
+    drop(producer);
+    wait(client.close());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Sends every record, until one is refused or stdout is closed.
-fn feed(publisher: Publisher, args: &Args, tally: &Tally) -> Result<(), Failure> {
+async fn feed(
+    producer: &Producer,
+    args: &Args,
+    tally: &Tally,
+    sent: mpsc::Sender<Confirm>,
+) -> Result<(), Failure> {
     let mut record = Record {
         subject: args.subject.clone(),
         key: args.key.clone().map(Bytes::from),
@@ -121,7 +127,7 @@ fn feed(publisher: Publisher, args: &Args, tally: &Tally) -> Result<(), Failure>
     if let Some(body) = &args.body {
         record.body = Bytes::from(body.clone());
         for _ in 0..args.count.unwrap_or(1) {
-            if !send(&publisher, &record, tally)? {
+            if !send(producer, &record, tally, &sent).await {
                 break;
             }
         }
@@ -134,7 +140,7 @@ fn feed(publisher: Publisher, args: &Args, tally: &Tally) -> Result<(), Failure>
     let mut number = 0_u64;
     while let Some(line) = read_line(&mut input, &mut number)? {
         record.body = line;
-        if !send(&publisher, &record, tally)? {
+        if !send(producer, &record, tally, &sent).await {
             break;
         }
     }
@@ -142,18 +148,20 @@ fn feed(publisher: Publisher, args: &Args, tally: &Tally) -> Result<(), Failure>
 }
 
 /// Whether more may be sent.
-fn send(publisher: &Publisher, record: &Record, tally: &Tally) -> Result<bool, Failure> {
+async fn send(
+    producer: &Producer,
+    record: &Record,
+    tally: &Tally,
+    sent: &mpsc::Sender<Confirm>,
+) -> bool {
     if tally.over.load(Ordering::Acquire) {
-        return Ok(false);
+        return false;
     }
-    match publisher.send(record) {
-        Ok(()) => {
-            tally.sent.fetch_add(1, Ordering::Relaxed);
-            Ok(true)
-        }
-        Err(ClientError::Closed) => Ok(false),
-        Err(error) => Err(failure(error)),
-    }
+    let Ok(confirm) = producer.send(record).await else {
+        return false;
+    };
+    tally.sent.fetch_add(1, Ordering::Relaxed);
+    sent.send(confirm).is_ok()
 }
 
 /// The next line without its end.
@@ -187,7 +195,7 @@ enum Trouble {
 
 /// Prints what becomes of each record, in order; the first failure ends the sending.
 fn tell(
-    mut outcomes: Outcomes,
+    confirms: mpsc::Receiver<Confirm>,
     tally: &Tally,
     bar: &ProgressBar,
     json: bool,
@@ -195,16 +203,20 @@ fn tell(
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = None;
     loop {
-        let outcome = match outcomes.next_within(Duration::ZERO) {
-            Ok(outcome) => outcome,
-            Err(ClientError::NoAnswer(_)) => {
+        let next = match confirms.try_recv() {
+            Ok(confirm) => Some(confirm),
+            Err(_) => {
                 tally.written(out.flush())?;
-                match outcomes.next() {
-                    Some(outcome) => outcome,
-                    None => break,
-                }
+                confirms.recv().ok()
             }
-            Err(_) => break,
+        };
+        let Some(mut confirm) = next else { break };
+        let outcome = match confirm.try_now() {
+            Some(outcome) => outcome,
+            None => {
+                tally.written(out.flush())?;
+                wait(confirm)
+            }
         };
         tally.count(&outcome);
         bar.inc(1);

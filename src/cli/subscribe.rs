@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::connect::{connect, failure};
 use super::options::Target;
+use super::wait::wait;
 use crate::client::{ClientError, Delivered, Item, Start, Subscription, Wanted};
 use crate::types::{ChannelName, Partition, Pattern, RecordId, Wall};
 
@@ -48,7 +49,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let client = connect(&args.target)?;
-    let mut subscription = client.subscribe(wanted).map_err(failure)?;
+    let mut subscription = wait(client.subscribe(wanted)).map_err(failure)?;
     eprintln!(
         "subscribed to {} at node {}",
         args.pattern,
@@ -78,6 +79,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     out.flush()?;
     printed.commit(&subscription).map_err(failure)?;
+    wait(client.close());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,7 +116,7 @@ impl Printed {
     fn commit(&mut self, subscription: &Subscription) -> Result<(), ClientError> {
         self.count = 0;
         for delivered in std::mem::take(&mut self.last).into_values() {
-            subscription.commit(&delivered)?;
+            wait(subscription.commit(&delivered))?;
         }
         Ok(())
     }
@@ -126,13 +128,14 @@ fn next(
     printed: &mut Printed,
     out: &mut impl Write,
 ) -> Result<Item, Failure> {
-    match subscription.next_within(Duration::ZERO) {
-        Err(ClientError::NoAnswer(_)) => {
+    let item = match subscription.try_next() {
+        Some(item) => Some(item),
+        None => {
             printed.ack(subscription, out)?;
-            subscription.next_item().map_err(failure)
+            wait(subscription.next())
         }
-        ready => ready.map_err(failure),
-    }
+    };
+    item.unwrap_or(Err(ClientError::Closed)).map_err(failure)
 }
 
 fn wanted(args: &Args) -> Result<Wanted, Failure> {

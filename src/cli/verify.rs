@@ -18,6 +18,7 @@ use super::health::Health;
 use super::ledger::unknown;
 use super::options::Resolved;
 use super::table::Table;
+use super::wait::wait;
 use crate::client::{Client, ClientError};
 use crate::types::{Offset, TrimCause};
 use crate::wire::Code;
@@ -173,7 +174,7 @@ fn holders(health: &Health) -> BTreeMap<(&str, u32), BTreeSet<&str>> {
 fn ask(client: &Client, audit: &Audit) -> Result<Audited, String> {
     let mut attempt = 1;
     loop {
-        match client.audit(audit.clone()) {
+        match wait(client.audit(audit.clone())) {
             Ok(audited) => return Ok(audited),
             Err(ClientError::Refused(refusal))
                 if refusal.code == Code::Busy.number() && attempt < BUSY_ATTEMPTS =>

@@ -1,12 +1,13 @@
 //! Cursors: acks of what a subscription delivered, and moving a cursor from outside.
 
-use std::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::types::{ChannelName, Span, Time};
 use crate::wire::client::{self, Ack, CursorReply, Delete, Refuse, Request, Seek};
 
 use super::error::{ClientError, Refusal};
-use super::handle::{Answer, Client};
+use super::handle::Client;
+use super::link::Answer;
 use super::options::Start;
 use super::session::{Command, Session, Told};
 use super::subscription::{Delivered, Subscription};
@@ -41,17 +42,17 @@ impl Subscription {
     /// [`ClientError::Refused`] if the cursor has another holder by now; [`ClientError::NoAnswer`]
     /// and [`ClientError::Unanswered`] if it is not known: what it was for is delivered again if
     /// it was lost.
-    pub fn commit(&self, delivered: &Delivered) -> Result<(), ClientError> {
+    pub async fn commit(&self, delivered: &Delivered) -> Result<(), ClientError> {
         let ack = self.ack_of(delivered)?;
         let ticket = self.link.next();
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = oneshot::channel();
         let command = Command::Ack {
             ack,
             ticket: Some(ticket),
         };
         self.link
             .order(command, Some(Answer::Cursor(ticket, sender)))?;
-        let answer = receiver.recv().unwrap_or(Err(ClientError::Closed));
+        let answer = receiver.await.unwrap_or(Err(ClientError::Closed));
         answer.map(drop)
     }
 
@@ -75,7 +76,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason.
-    pub fn seek_cursor(
+    pub async fn seek_cursor(
         &self,
         channel: &ChannelName,
         partition: u32,
@@ -89,14 +90,14 @@ impl Client {
             partition: Some(partition),
             to: client::From::from(to),
         });
-        self.move_cursor(request)
+        self.move_cursor(request).await
     }
 
     /// Deletes a cursor of one partition.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason.
-    pub fn delete_cursor(
+    pub async fn delete_cursor(
         &self,
         channel: &ChannelName,
         partition: u32,
@@ -108,16 +109,16 @@ impl Client {
             cursor: cursor.to_owned(),
             partition: Some(partition),
         });
-        self.move_cursor(request)
+        self.move_cursor(request).await
     }
 
-    fn move_cursor(&self, request: Request) -> Result<CursorReply, ClientError> {
+    async fn move_cursor(&self, request: Request) -> Result<CursorReply, ClientError> {
         let ticket = self.link.next();
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = oneshot::channel();
         let command = Command::Move { ticket, request };
         self.link
             .order(command, Some(Answer::Cursor(ticket, sender)))?;
-        receiver.recv().unwrap_or(Err(ClientError::Closed))
+        receiver.await.unwrap_or(Err(ClientError::Closed))
     }
 }
 

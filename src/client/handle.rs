@@ -1,116 +1,42 @@
-//! What an application holds: the client, its publishers and what became of their records.
+//! The client as an application holds it.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
 
 use ring::rand::{SecureRandom, SystemRandom};
-
-use crate::types::{Record, RecordId};
-use crate::wire::audit::{Audit, Audited};
-use crate::wire::client::{CursorReply, Reply, Welcome};
-use crate::wire::records::encode_record;
+use tokio::sync::oneshot;
 
 use super::error::{ClientError, PublishError};
-use super::lane::Queued;
-use super::options::{ConnectOptions, PublisherOptions, Wanted};
-use super::reader::ReaderEvent;
+use super::link::{Answer, Link};
+use super::options::{ConnectOptions, Level, ProducerOptions, Wanted};
+use super::producer::{Producer, Receipt};
 use super::session::{Command, Question};
 use super::subscription::Subscription;
 use super::thread;
+use crate::types::Record;
+use crate::wire::audit::{Audit, Audited};
+use crate::wire::client::{Reply, Welcome};
 
-/// A session with a fabric. It is shared by reference among threads; dropping it ends the session.
+/// A session with a fabric, for any number of tasks: a clone is the same session.
+///
+/// It talks to one node and goes on at another when that one is lost. Its futures need no runtime
+/// of their own: a thread does the work.
+///
+/// Once the last clone, producer and subscription is dropped, the session ends in the background,
+/// after what was published. [`close`](Self::close) waits for that.
+#[derive(Clone)]
 pub struct Client {
     pub(super) link: Arc<Link>,
+    own: Arc<Own>,
+}
+
+/// What all clones share.
+struct Own {
     welcome: Welcome,
-    single: Mutex<Option<(Publisher, Outcomes)>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Takes records in order. Dropping it lets those on their way finish.
-pub struct Publisher {
-    link: Arc<Link>,
-    lane: u64,
-    window: Arc<Window>,
-}
-
-/// What became of each record of one [`Publisher`], in the order of `send`; ends when the publisher
-/// is dropped and all is told.
-pub struct Outcomes {
-    receiver: Receiver<Outcome>,
-    window: Arc<Window>,
-}
-
-/// What became of one record.
-pub type Outcome = Result<Receipt, PublishError>;
-
-/// A record that went on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Receipt {
-    /// Synced by a majority of the replicas.
-    Stored {
-        /// Where it is.
-        id: RecordId,
-        /// Whether an earlier attempt had stored it.
-        repeated: bool,
-    },
-    /// The node has taken it; confirm level `none` promises no more.
-    Taken,
-}
-
-/// How handles speak to the thread.
-pub(super) struct Link {
-    orders: Sender<Order>,
-    wake: UnixStream,
-    awake: Arc<AtomicBool>,
-    next: AtomicU64,
-}
-
-/// A command, and where its answers go.
-pub(super) struct Order {
-    pub(super) command: Command,
-    pub(super) answer: Option<Answer>,
-}
-
-/// Where answers go.
-pub(super) enum Answer {
-    /// Outcomes of a lane.
-    Lane(u64, LaneEnd),
-    /// Events of a subscription.
-    Reader(u64, Sender<ReaderEvent>),
-    /// The answer to a question.
-    Reply(u64, Sender<Result<Reply, ClientError>>),
-    /// The answer to what was asked of a cursor.
-    Cursor(u64, Sender<Result<CursorReply, ClientError>>),
-}
-
-/// The thread's end of a lane. Dropping it closes the lane's window.
-pub(super) struct LaneEnd {
-    pub(super) sender: Sender<Outcome>,
-    window: Arc<Window>,
-}
-
-/// Counts what `send` has accepted and nobody has taken the outcome of.
-#[derive(Debug, Default)]
-struct Window {
-    state: Mutex<WindowState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct WindowState {
-    /// Bytes of each record, oldest first.
-    records: VecDeque<usize>,
-    bytes: usize,
-    bytes_max: usize,
-    records_max: usize,
-    closed: bool,
+    confirmed: Producer,
+    unconfirmed: Producer,
 }
 
 impl Client {
@@ -118,9 +44,15 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] after `options.timeout`, with the likely cause per endpoint.
-    pub fn connect(options: ConnectOptions) -> Result<Self, ClientError> {
+    pub async fn connect(options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
+        let mut options = options.into();
         if options.addresses.is_empty() {
             return Err(ClientError::NoEndpoint);
+        }
+        if options.spread {
+            let first = usize::from(u16::from_be_bytes(random()?));
+            let count = options.addresses.len();
+            options.addresses.rotate_left(first % count);
         }
         let within = options.timeout;
         let unusable = |error: std::io::Error| ClientError::BadEndpoint {
@@ -131,81 +63,64 @@ impl Client {
         wake.set_nonblocking(true).map_err(unusable)?;
         woken.set_nonblocking(true).map_err(unusable)?;
         let (orders, receiver) = mpsc::channel();
-        let (ready, connected) = mpsc::sync_channel(1);
+        let (ready, connected) = oneshot::channel();
         let awake = Arc::new(AtomicBool::new(false));
+        let link = Arc::new(Link::new(orders, wake, Arc::clone(&awake)));
         let ends = thread::Ends {
             orders: receiver,
             woken,
-            awake: awake.clone(),
+            awake,
             ready: Some(ready),
         };
-        let thread = thread::spawn(options, ends).map_err(unusable)?;
-        let answer = connected.recv().unwrap_or(Err(Vec::new()));
-        let link = Arc::new(Link {
-            orders,
-            wake,
-            awake,
-            next: AtomicU64::new(0),
-        });
-        let welcome = match answer {
+        thread::spawn(options, ends).map_err(unusable)?;
+        let welcome = match connected.await.unwrap_or_else(|_| Err(Vec::new())) {
             Ok(welcome) => *welcome,
             Err(failures) => return Err(ClientError::Unreachable { within, failures }),
         };
-        Ok(Self {
-            link,
+        let unconfirmed = ProducerOptions {
+            level: Level::None,
+            ..ProducerOptions::default()
+        };
+        let own = Arc::new(Own {
             welcome,
-            single: Mutex::new(None),
-            thread: Some(thread),
-        })
+            confirmed: Producer::open(link.clone(), ProducerOptions::default(), random()?)?,
+            unconfirmed: Producer::open(link.clone(), unconfirmed, random()?)?,
+        });
+        Ok(Self { link, own })
     }
 
     /// What the first node said of itself and the fabric.
     pub fn welcome(&self) -> &Welcome {
-        &self.welcome
+        &self.own.welcome
     }
 
-    /// A publisher of its own: an ordered lane, numbered apart from all others.
-    pub fn publisher(
-        &self,
-        options: PublisherOptions,
-    ) -> Result<(Publisher, Outcomes), ClientError> {
-        let mut producer = [0; 16];
-        SystemRandom::new()
-            .fill(&mut producer)
-            .map_err(|_| ClientError::Protocol("the system gave no random bytes".to_owned()))?;
-        let window = Arc::new(Window::new(&options));
-        let (sender, receiver) = mpsc::channel();
-        let lane = self.link.next();
-        let end = LaneEnd {
-            sender,
-            window: window.clone(),
-        };
-        let command = Command::Open {
-            lane,
-            options,
-            producer,
-        };
-        self.link.order(command, Some(Answer::Lane(lane, end)))?;
-        let publisher = Publisher {
-            link: self.link.clone(),
-            lane,
-            window: window.clone(),
-        };
-        Ok((publisher, Outcomes { receiver, window }))
+    /// Publishes one record and waits for its confirm: that a majority of the replicas has synced
+    /// it, or, of a signal, that the node has taken it. What several tasks publish meanwhile
+    /// travels together.
+    ///
+    /// Cancelled, the record may be published or not.
+    ///
+    /// # Errors
+    /// [`PublishError`] says whether the record may be stored all the same.
+    pub async fn publish(&self, record: &Record) -> Result<Receipt, PublishError> {
+        self.own.confirmed.send(record).await?.await
     }
 
-    /// Publishes one record and waits for what becomes of it. One call at a time; a [`Publisher`]
-    /// has many records on their way.
-    pub fn publish(&self, record: &Record) -> Result<Outcome, ClientError> {
-        let mut single = self.single.lock().unwrap_or_else(PoisonError::into_inner);
-        if single.is_none() {
-            *single = Some(self.publisher(PublisherOptions::default())?);
-        }
-        let Some((publisher, outcomes)) = single.as_mut() else {
-            return Err(ClientError::Closed);
-        };
-        publisher.send(record)?;
-        outcomes.next().ok_or(ClientError::Closed)
+    /// Publishes one record without a confirm: it may be lost, and a refusal is only logged. Waits
+    /// only for room, where those before it have not left yet.
+    ///
+    /// # Errors
+    /// [`PublishError::NotSent`] if the client is closed.
+    pub async fn publish_unconfirmed(&self, record: &Record) -> Result<(), PublishError> {
+        self.own.unconfirmed.send_untold(record).await
+    }
+
+    /// A producer of its own, numbered apart from all others.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub fn producer(&self, options: ProducerOptions) -> Result<Producer, ClientError> {
+        Producer::open(self.link.clone(), options, random()?)
     }
 
     /// Subscribes, and waits until the node has answered.
@@ -213,23 +128,16 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason; [`ClientError::NoAnswer`] if no node took
     /// the subscription in time.
-    pub fn subscribe(&self, wanted: Wanted) -> Result<Subscription, ClientError> {
-        let reader = self.link.next();
-        let (sender, receiver) = mpsc::channel();
-        let command = Command::Subscribe { reader, wanted };
-        self.link
-            .order(command, Some(Answer::Reader(reader, sender)))?;
-        let mut subscription = Subscription::new(self.link.clone(), reader, receiver);
-        subscription.wait_until_standing()?;
-        Ok(subscription)
+    pub async fn subscribe(&self, wanted: impl Into<Wanted>) -> Result<Subscription, ClientError> {
+        Subscription::open(self.link.clone(), wanted.into()).await
     }
 
     /// What the node knows of itself and its peers, as the MessagePack map of `view`.
     ///
     /// # Errors
     /// [`ClientError::NoAnswer`] if no node answered in time.
-    pub fn inspect(&self) -> Result<Vec<u8>, ClientError> {
-        match self.ask(Question::Inspect)? {
+    pub async fn inspect(&self) -> Result<Vec<u8>, ClientError> {
+        match self.ask(Question::Inspect).await? {
             Reply::View(view) => Ok(view.body),
             other => Err(ClientError::Protocol(format!("{other:?} is no view"))),
         }
@@ -241,187 +149,46 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason; [`ClientError::NoAnswer`] if no node
     /// answered in time.
-    pub fn audit(&self, audit: Audit) -> Result<Audited, ClientError> {
-        match self.ask(Question::Audit(audit))? {
+    pub async fn audit(&self, audit: Audit) -> Result<Audited, ClientError> {
+        match self.ask(Question::Audit(audit)).await? {
             Reply::Audited(audited) => Ok(audited),
             other => Err(ClientError::Protocol(format!("{other:?} is no audit"))),
         }
     }
 
-    fn ask(&self, question: Question) -> Result<Reply, ClientError> {
+    /// Ends the session, of all clones: nothing more is taken, what was published is sent and
+    /// answered, within the time that it may take, and subscriptions end.
+    pub async fn close(self) {
+        let (sender, closed) = oneshot::channel();
+        let answer = Some(Answer::Closed(sender));
+        if self.link.order(Command::Close, answer).is_ok() {
+            // Without an answer the thread has ended, which is as well.
+            let _ = closed.await;
+        }
+    }
+
+    async fn ask(&self, question: Question) -> Result<Reply, ClientError> {
         let ticket = self.link.next();
-        let (sender, receiver) = mpsc::channel();
+        let (sender, answer) = oneshot::channel();
         let command = Command::Ask { ticket, question };
         self.link
             .order(command, Some(Answer::Reply(ticket, sender)))?;
-        receiver.recv().unwrap_or(Err(ClientError::Closed))
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // The thread may have ended by itself; then there is nobody to tell.
-        let _ = self.link.order(Command::Close, None);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Publisher {
-    /// Hands a record over; waits while the window is full of records whose outcome was not taken
-    /// from [`Outcomes`].
-    ///
-    /// # Errors
-    /// [`ClientError::Closed`] if the client or the outcomes are gone; the record was not taken.
-    pub fn send(&self, record: &Record) -> Result<(), ClientError> {
-        let mut bytes = Vec::with_capacity(64 + record.body.len());
-        encode_record(record, &mut bytes);
-        self.window.enter(bytes.len())?;
-        let record = Queued {
-            subject: record.subject.clone(),
-            bytes: bytes.into(),
-        };
-        let lane = self.lane;
-        self.link.order(Command::Publish { lane, record }, None)
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        // A client that is gone has closed the lane already.
-        let _ = self
-            .link
-            .order(Command::CloseLane { lane: self.lane }, None);
-    }
-}
-
-impl Outcomes {
-    /// The next record's outcome if it is known within `wait`.
-    ///
-    /// # Errors
-    /// [`ClientError::NoAnswer`] if it is not known yet, [`ClientError::Closed`] at the end.
-    pub fn next_within(&mut self, wait: Duration) -> Result<Outcome, ClientError> {
-        match self.receiver.recv_timeout(wait) {
-            Ok(outcome) => {
-                self.window.leave();
-                Ok(outcome)
-            }
-            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoAnswer(thread::span(wait))),
-            Err(RecvTimeoutError::Disconnected) => Err(ClientError::Closed),
-        }
-    }
-}
-
-impl Iterator for Outcomes {
-    type Item = Outcome;
-
-    fn next(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.recv().ok()?;
-        self.window.leave();
-        Some(outcome)
-    }
-}
-
-impl Drop for Outcomes {
-    fn drop(&mut self) {
-        self.window.close();
-    }
-}
-
-impl Drop for LaneEnd {
-    fn drop(&mut self) {
-        self.window.close();
-    }
-}
-
-impl Link {
-    /// Tells the thread.
-    pub(super) fn order(
-        &self,
-        command: Command,
-        answer: Option<Answer>,
-    ) -> Result<(), ClientError> {
-        self.orders
-            .send(Order { command, answer })
-            .map_err(|_| ClientError::Closed)?;
-        if !self.awake.swap(true, Ordering::AcqRel) {
-            // Full means that the thread has more than one byte to wake up by.
-            let _ = (&self.wake).write(&[1]);
-        }
-        Ok(())
-    }
-
-    /// Numbers lanes, subscriptions and questions; far from the numbers of publishes.
-    pub(super) fn next(&self) -> u64 {
-        (1 << 40) + self.next.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-impl Window {
-    fn new(options: &PublisherOptions) -> Self {
-        let state = WindowState {
-            bytes_max: options.window_bytes,
-            records_max: options.window_records.max(1),
-            ..WindowState::default()
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn enter(&self, bytes: usize) -> Result<(), ClientError> {
-        let full = |state: &mut WindowState| {
-            let over = state.bytes + bytes > state.bytes_max;
-            let many = state.records.len() >= state.records_max;
-            !state.closed && !state.records.is_empty() && (over || many)
-        };
-        let state = self.changed.wait_while(self.lock(), full);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        if state.closed {
-            return Err(ClientError::Closed);
-        }
-        state.records.push_back(bytes);
-        state.bytes += bytes;
-        Ok(())
-    }
-
-    fn leave(&self) {
-        let mut state = self.lock();
-        let bytes = state.records.pop_front().unwrap_or_default();
-        state.bytes -= bytes;
-        self.changed.notify_one();
-    }
-
-    fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, WindowState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        answer.await.unwrap_or(Err(ClientError::Closed))
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("node", &self.welcome.node)
+            .field("node", &self.own.welcome.node)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Publisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher")
-            .field("lane", &self.lane)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Outcomes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outcomes").finish_non_exhaustive()
-    }
+fn random<const N: usize>() -> Result<[u8; N], ClientError> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| ClientError::Protocol("the system gave no random bytes".to_owned()))?;
+    Ok(bytes)
 }

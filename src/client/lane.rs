@@ -1,11 +1,11 @@
-//! The records of one publisher on their way: bundled, numbered, sent, retried. Pure.
+//! The records of one producer on their way to one channel: bundled, numbered, sent, retried. Pure.
 //!
 //! One frame of a lane is in flight at a time and the next one takes what has gathered meanwhile.
 //! So the order of the records is kept across refusals, time-outs and failovers, and an idle lane
 //! adds no delay. A frame is sent again under the sequence it had, so a quorum-confirmed record is
 //! stored once however often its answer is lost.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use serde_bytes::ByteBuf;
@@ -16,8 +16,8 @@ use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Request};
 use crate::wire::{Code, encode_request, records};
 
 use super::error::{PublishError, Refusal};
-use super::handle::{Outcome, Receipt};
 use super::options::Level;
+use super::producer::{Outcome, Promise, Receipt};
 
 /// Records in one frame: enough that their frame's own cost vanishes, and one record that a node
 /// refuses does not hold many others up.
@@ -25,9 +25,6 @@ const BUNDLE_RECORDS: usize = 8_192;
 
 /// Bytes of records in one frame: what a node forwards and replicates without delaying others.
 const BUNDLE_BYTES: usize = 1 << 20;
-
-/// Subjects whose channel is remembered, to bundle different subjects of one channel.
-const SUBJECTS_KNOWN: usize = 4_096;
 
 /// A node answers every publish within 5 s; after this long the answer is lost.
 const ANSWER_TIMEOUT: Span = Span::from_millis(7_500);
@@ -43,41 +40,38 @@ const CUT_OFF: Span = Span::from_secs(4);
 const RETRY_MAX: Span = Span::from_secs(1);
 
 /// One record that waits for its turn.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Queued {
     /// Its subject.
     pub(super) subject: String,
     /// All of it, encoded, subject included.
     pub(super) bytes: Bytes,
+    /// Kept once its outcome is known.
+    pub(super) promise: Promise,
 }
 
-/// What the lane wants after a step.
+/// A frame that the lane wants sent.
 #[derive(Debug)]
-pub(super) enum LaneAction {
-    /// Send this frame. `fence`: a `hello` must follow, whose answer ends the wait.
-    Send { frame: Bytes, fence: bool },
-    /// The next record's outcome, in the order of `send`.
-    Tell(Outcome),
+pub(super) struct Sending {
+    pub(super) frame: Bytes,
+    /// Whether a `hello` must follow, whose answer ends the wait.
+    pub(super) fence: bool,
 }
 
-/// One publisher's records.
+/// One producer's records for one channel.
 #[derive(Debug)]
 pub(super) struct Lane {
     level: Level,
     timeout: Span,
-    producer: [u8; 16],
+    producer: Bytes,
     sequence: u64,
     queue: VecDeque<Queued>,
     flight: Option<Flight>,
-    /// The channel of each subject, as confirms told it.
-    channels: BTreeMap<String, String>,
-    /// Subjects whose channel offers no confirm, as refusals told it.
-    unconfirmed: BTreeSet<String>,
     /// How many records the next frame may hold.
     bundle_max: usize,
     /// Since when the node in use has said nothing but that it reaches no leader.
     cut_off: Option<Time>,
-    actions: Vec<LaneAction>,
+    sending: Vec<Sending>,
 }
 
 #[derive(Debug)]
@@ -107,8 +101,8 @@ enum Slot {
 }
 
 impl Lane {
-    /// `producer` must be of this publisher alone.
-    pub(super) fn new(level: Level, timeout: Span, producer: [u8; 16]) -> Self {
+    /// `producer` must be of this lane alone.
+    pub(super) fn new(level: Level, timeout: Span, producer: Bytes) -> Self {
         Self {
             level,
             timeout,
@@ -116,11 +110,9 @@ impl Lane {
             sequence: 0,
             queue: VecDeque::new(),
             flight: None,
-            channels: BTreeMap::new(),
-            unconfirmed: BTreeSet::new(),
             bundle_max: BUNDLE_RECORDS,
             cut_off: None,
-            actions: Vec::new(),
+            sending: Vec::new(),
         }
     }
 
@@ -148,9 +140,9 @@ impl Lane {
         self.flight.as_ref().map(|flight| flight.id)
     }
 
-    /// What to do, in order.
-    pub(super) fn take_actions(&mut self) -> Vec<LaneAction> {
-        std::mem::take(&mut self.actions)
+    /// What to send, in order.
+    pub(super) fn take_sending(&mut self) -> Vec<Sending> {
+        std::mem::take(&mut self.sending)
     }
 
     /// A record to publish.
@@ -223,25 +215,16 @@ impl Lane {
                 }
             }
         }
-        if self.channels.len() >= SUBJECTS_KNOWN {
-            self.channels.clear();
-        }
-        for record in &flight.records {
-            if !self.channels.contains_key(&record.subject) {
-                self.channels
-                    .insert(record.subject.clone(), confirm.channel.clone());
-            }
-        }
         self.bundle_max = (self.bundle_max * 2).min(BUNDLE_RECORDS);
         self.finish_if_settled();
     }
 
     /// The node has handled everything sent before the fence.
-    pub(super) fn handle_fence(&mut self, id: u64) {
+    pub(super) fn handle_fence(&mut self) {
         let Some(flight) = &mut self.flight else {
             return;
         };
-        if flight.id != id || flight.level != ConfirmLevel::None || flight.again.is_some() {
+        if flight.level != ConfirmLevel::None || flight.again.is_some() {
             return;
         }
         flight.settle_open(|| Ok(Receipt::Taken));
@@ -257,11 +240,8 @@ impl Lane {
         let code = Code::from_number(refuse.code);
         let whole = refuse.records.is_empty() && refuse.partition.is_none();
         if whole && code == Some(Code::ConfirmNotOffered) && self.level == Level::Best {
-            if self.unconfirmed.len() >= SUBJECTS_KNOWN {
-                self.unconfirmed.clear();
-            }
-            let subjects = flight.records.iter().map(|record| &record.subject);
-            self.unconfirmed.extend(subjects.cloned());
+            // Of a channel that this client's node had not declared.
+            self.level = Level::None;
             self.unload();
             return;
         }
@@ -303,18 +283,6 @@ impl Lane {
         Some(next.min(expires))
     }
 
-    /// Gives everything up: the client closes.
-    pub(super) fn close(&mut self, why: &str) {
-        if let Some(flight) = &mut self.flight {
-            flight.give_up(why);
-        }
-        self.finish_if_settled();
-        for _ in self.queue.drain(..) {
-            let outcome = Err(PublishError::NotSent(why.to_owned()));
-            self.actions.push(LaneAction::Tell(outcome));
-        }
-    }
-
     /// Takes the next frame's records from the queue.
     fn load(&mut self, now: Time, frame_max: u64, next_id: &mut u64) {
         let room = usize::try_from(frame_max.saturating_sub(FRAME_OVERHEAD)).unwrap_or(usize::MAX);
@@ -322,8 +290,8 @@ impl Lane {
             return;
         };
         if first.bytes.len() > room {
-            let outcome = Err(too_large(first.bytes.len(), room).into());
-            self.actions.push(LaneAction::Tell(outcome));
+            let refusal = too_large(first.bytes.len(), room);
+            first.promise.keep(Err(refusal.into()));
             return;
         }
         let mut bytes = first.bytes.len();
@@ -331,7 +299,7 @@ impl Lane {
         while let Some(next) = self.queue.front() {
             bytes += next.bytes.len();
             let full = bytes > room.min(BUNDLE_BYTES) || records.len() >= self.bundle_max.max(1);
-            if full || !self.travel_together(&records[0].subject, &next.subject) {
+            if full {
                 break;
             }
             records.extend(self.queue.pop_front());
@@ -343,7 +311,6 @@ impl Lane {
             sequence: self.sequence,
             level: match self.level {
                 Level::None => ConfirmLevel::None,
-                Level::Best if self.unconfirmed.contains(&records[0].subject) => ConfirmLevel::None,
                 Level::Best | Level::Quorum => ConfirmLevel::Quorum,
             },
             slots: vec![Slot::Open; records.len()],
@@ -368,12 +335,6 @@ impl Lane {
         }
     }
 
-    /// Whether records of these subjects may share a frame: one publish goes to one channel.
-    fn travel_together(&self, one: &str, other: &str) -> bool {
-        let channel = |subject| self.channels.get(subject);
-        one == other || (channel(one).is_some() && channel(one) == channel(other))
-    }
-
     fn send(&mut self, now: Time) {
         let Some(flight) = &mut self.flight else {
             return;
@@ -394,13 +355,13 @@ impl Lane {
         let header = Request::Publish(Publish {
             id: Some(flight.id),
             confirm: Some(flight.level),
-            producer: numbered.then(|| ByteBuf::from(self.producer)),
+            producer: numbered.then(|| ByteBuf::from(self.producer.to_vec())),
             sequence: numbered.then_some(flight.sequence),
             count: Some(flight.records.len() as u64),
             crc: Some(records::crc(&body)),
             ..Publish::default()
         });
-        self.actions.push(LaneAction::Send {
+        self.sending.push(Sending {
             frame: encode_request(&header, &body),
             fence: flight.level == ConfirmLevel::None,
         });
@@ -429,9 +390,9 @@ impl Lane {
         let Some(flight) = self.flight.take_if(|flight| settled(flight)) else {
             return;
         };
-        for slot in flight.slots {
+        for (record, slot) in flight.records.into_iter().zip(flight.slots) {
             if let Slot::Done(outcome) = slot {
-                self.actions.push(LaneAction::Tell(outcome));
+                record.promise.keep(outcome);
             }
         }
     }

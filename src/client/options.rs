@@ -7,13 +7,16 @@ use crate::wire::client;
 /// Where and how to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// The client endpoints of one or more nodes, tried in this order.
+    /// The client endpoints of one or more nodes, tried one after the other.
     pub addresses: Vec<Address>,
     /// Whom to be, where the nodes demand CURVE. Without it a key pair of one use is made, which a
     /// node takes only if it is open to all.
     pub identity: Option<SecretKey>,
     /// Whether to fail over to the nodes that the first one names, besides `addresses`.
     pub follow: bool,
+    /// Whether to begin at any of `addresses`, so that clients spread over the nodes. Without it
+    /// they are tried from the first one on.
+    pub spread: bool,
     /// How long `connect` may take.
     pub timeout: Span,
     /// What the client calls itself in the node's log.
@@ -29,20 +32,19 @@ pub struct Address {
     pub server_key: Option<PublicKey>,
 }
 
-/// How a publisher publishes.
+/// How a producer publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublisherOptions {
+pub struct ProducerOptions {
     /// What to wait for.
     pub level: Level,
     /// How long a record may be retried before its outcome is told as it stands then.
     pub timeout: Span,
-    /// Bytes of records accepted by `send` whose outcome has not been taken; `send` waits beyond.
+    /// Bytes of records accepted by `send` whose outcome is not known, with 256 for each record's
+    /// own administration; `send` waits beyond.
     pub window_bytes: usize,
-    /// Records accepted by `send` whose outcome has not been taken.
-    pub window_records: usize,
 }
 
-/// What a publisher waits for.
+/// What a producer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// `Quorum` where the channel offers it, else `None`.
@@ -101,9 +103,23 @@ impl ConnectOptions {
             addresses,
             identity: None,
             follow: true,
+            spread: true,
             timeout: Span::from_secs(10),
             name: format!("weft-client {}", env!("CARGO_PKG_VERSION")),
         }
+    }
+}
+
+/// Open endpoints with commas between, as in `tcp://10.0.0.1:7101,tcp://10.0.0.2:7101`.
+impl From<&str> for ConnectOptions {
+    fn from(endpoints: &str) -> Self {
+        let endpoints = endpoints.split(',').map(str::trim);
+        Self::new(
+            endpoints
+                .filter(|text| !text.is_empty())
+                .map(Address::open)
+                .collect(),
+        )
     }
 }
 
@@ -117,13 +133,12 @@ impl Address {
     }
 }
 
-impl Default for PublisherOptions {
+impl Default for ProducerOptions {
     fn default() -> Self {
         Self {
             level: Level::Best,
             timeout: Span::from_secs(30),
-            window_bytes: 8 << 20,
-            window_records: 65_536,
+            window_bytes: 16 << 20,
         }
     }
 }
@@ -139,5 +154,12 @@ impl Wanted {
             window_bytes: None,
             cursor: None,
         }
+    }
+}
+
+/// What comes from now on under this pattern.
+impl From<&str> for Wanted {
+    fn from(pattern: &str) -> Self {
+        Self::new(pattern, Start::End)
     }
 }

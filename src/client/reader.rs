@@ -28,6 +28,9 @@ const RETRY: Span = Span::from_millis(200);
 /// How long taken bytes may wait for more of them before they are returned to the window.
 const RETURN_AFTER: Span = Span::from_millis(20);
 
+/// How long a subscription may take to stand: several attempts at several nodes.
+const STANDING_TIMEOUT: Span = Span::from_secs(15);
+
 /// What the reader wants after a step.
 #[derive(Debug)]
 pub(super) enum ReaderAction {
@@ -94,6 +97,8 @@ pub(super) struct Reader {
     asked: bool,
     again: Option<Time>,
     standing: bool,
+    /// When it was wanted.
+    since: Time,
     connected_before: bool,
     actions: Vec<ReaderAction>,
 }
@@ -115,6 +120,7 @@ impl Reader {
             asked: false,
             again: None,
             standing: false,
+            since: now,
             connected_before: false,
             actions: Vec::new(),
         }
@@ -230,6 +236,10 @@ impl Reader {
 
     /// Time passed.
     pub(super) fn handle_tick(&mut self, now: Time) {
+        if !self.standing && now.since(self.since) >= STANDING_TIMEOUT {
+            let late = ClientError::NoAnswer(STANDING_TIMEOUT);
+            return self.tell(ReaderEvent::Ended(late));
+        }
         if !self.asked {
             return;
         }

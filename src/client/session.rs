@@ -16,9 +16,9 @@ use crate::wire::{Code, decode_reply, encode_request};
 use super::connection::{Connection, Move, TransportEvent};
 use super::cursors::CursorQuestion;
 use super::error::{Cause, ClientError, Failure, Refusal};
-use super::handle::Outcome;
-use super::lane::{Lane, LaneAction, Queued};
-use super::options::{Address, ConnectOptions, PublisherOptions, Wanted};
+use super::lane::Queued;
+use super::lanes::Lanes;
+use super::options::{Address, ConnectOptions, ProducerOptions, Wanted};
 use super::reader::{Reader, ReaderAction, ReaderEvent};
 use crate::topology::PublicKey;
 
@@ -38,7 +38,7 @@ pub(super) enum Command {
     Open {
         /// Chosen by the handle.
         lane: u64,
-        options: PublisherOptions,
+        options: ProducerOptions,
         producer: [u8; 16],
     },
     /// A record for a lane.
@@ -61,7 +61,7 @@ pub(super) enum Command {
     Ack { ack: Ack, ticket: Option<u64> },
     /// A `seek` or `delete`.
     Move { ticket: u64, request: Request },
-    /// The end.
+    /// Nothing more comes: the end, once all is told that was published.
     Close,
 }
 
@@ -96,10 +96,6 @@ pub(super) enum Told {
     Unreachable(Vec<Failure>),
     /// For a person: what became of the connection.
     Notice(String),
-    /// The outcome of a lane's next record.
-    Outcome { lane: u64, outcome: Outcome },
-    /// All is told that this lane had.
-    LaneEnded { lane: u64 },
     /// For a subscription.
     Reader { reader: u64, event: ReaderEvent },
     /// The answer to a question.
@@ -112,6 +108,8 @@ pub(super) enum Told {
         ticket: u64,
         result: Result<CursorReply, ClientError>,
     },
+    /// All that was published before the end has its outcome, and all is sent.
+    Over,
 }
 
 /// The client's whole state.
@@ -123,15 +121,15 @@ pub(super) struct Session {
     /// When the first `welcome` must have come.
     deadline: Option<Time>,
     node: Option<Welcome>,
-    lanes: BTreeMap<u64, Lane>,
-    /// Lanes to forget as soon as they are idle.
-    closing: Vec<u64>,
+    lanes: Lanes,
+    /// No more is taken; what was taken is finished.
+    closing: bool,
     readers: BTreeMap<u64, Reader>,
     asked: BTreeMap<u64, Asked>,
     /// What was asked of cursors, by number.
     pub(super) cursor_questions: BTreeMap<u64, CursorQuestion>,
     /// Every `hello` without its `welcome`, and the publish it fences.
-    hellos: VecDeque<Option<(u64, u64)>>,
+    hellos: VecDeque<Option<u64>>,
     pub(super) next_id: u64,
     actions: Vec<Action>,
 }
@@ -162,8 +160,8 @@ impl Session {
             connection: Connection::new(options.addresses, now),
             deadline: Some(now + options.timeout),
             node: None,
-            lanes: BTreeMap::new(),
-            closing: Vec::new(),
+            lanes: Lanes::default(),
+            closing: false,
             readers: BTreeMap::new(),
             asked: BTreeMap::new(),
             cursor_questions: BTreeMap::new(),
@@ -180,13 +178,12 @@ impl Session {
 
     /// When `handle_tick` must be called next, at the latest.
     pub(super) fn due(&self, now: Time) -> Time {
-        let lanes = self.lanes.values().filter_map(Lane::due);
         let readers = self.readers.values().filter_map(Reader::due);
         let beat = match self.connection.is_ready() {
             true => now + Span::from_millis(250),
             false => now + Span::from_millis(50),
         };
-        lanes.chain(readers).fold(beat, Time::min)
+        readers.chain(self.lanes.due()).fold(beat, Time::min)
     }
 
     /// A handle asks.
@@ -196,16 +193,9 @@ impl Session {
                 lane,
                 options,
                 producer,
-            } => {
-                let new = Lane::new(options.level, options.timeout, producer);
-                self.lanes.insert(lane, new);
-            }
-            Command::Publish { lane, record } => {
-                if let Some(lane) = self.lanes.get_mut(&lane) {
-                    lane.handle_record(record);
-                }
-            }
-            Command::CloseLane { lane } => self.closing.push(lane),
+            } => self.lanes.open(lane, options, producer),
+            Command::Publish { lane, record } => self.lanes.handle_record(lane, record),
+            Command::CloseLane { lane } => self.lanes.close(lane),
             Command::Subscribe { reader, wanted } => self.subscribe(reader, wanted, now),
             Command::Taken { reader, bytes } => {
                 if let Some(state) = self.readers.get_mut(&reader) {
@@ -221,7 +211,10 @@ impl Session {
             Command::Ask { ticket, question } => self.ask(ticket, question, now),
             Command::Ack { ack, ticket } => self.ack(ack, ticket, now),
             Command::Move { ticket, request } => self.move_cursor(ticket, request, now),
-            Command::Close => self.close(),
+            Command::Close => {
+                self.closing = true;
+                self.readers.clear();
+            }
         }
     }
 
@@ -262,11 +255,10 @@ impl Session {
             }
             self.run_reader(id);
         }
-        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
-            self.run_lane(id, now);
-        }
-        let mut lanes = self.lanes.values();
-        if let Some(why) = lanes.find_map(|lane| lane.cut_off(now))
+        let frame_max = self.ready_node().map(|node| node.frame_max);
+        self.lanes.advance(now, frame_max, &mut self.next_id);
+        self.send_published();
+        if let Some(why) = self.lanes.cut_off(now)
             && self.connection.has_others()
         {
             self.leave(Cause::CutOff(why), now);
@@ -282,14 +274,19 @@ impl Session {
         for id in expired {
             self.answer(id, Err(ClientError::NoAnswer(ASK_TIMEOUT)));
         }
+        if self.closing && !self.lanes.are_busy() {
+            if self.connection.is_ready() {
+                self.send(&Request::Bye(Bye::default()));
+            }
+            self.tell(Told::Over);
+        }
     }
 
     fn handle_reply(&mut self, message: Message<Reply>, now: Time) {
         match message.header {
             Reply::Welcome(welcome) => self.handle_welcome(welcome, now),
             Reply::Confirm(confirm) => {
-                let lane = confirm.id.and_then(|id| self.lane_of(id));
-                if let Some(lane) = lane.and_then(|id| self.lanes.get_mut(&id)) {
+                if let Some(lane) = self.lanes.of(confirm.id) {
                     lane.handle_confirm(&confirm);
                 }
             }
@@ -330,10 +327,8 @@ impl Session {
             self.handle_ready(welcome, now);
             return;
         }
-        if let Some((lane, publish)) = fence
-            && let Some(lane) = self.lanes.get_mut(&lane)
-        {
-            lane.handle_fence(publish);
+        if let Some(lane) = self.lanes.of(fence) {
+            lane.handle_fence();
         }
     }
 
@@ -357,6 +352,7 @@ impl Session {
         for (id, question) in self.questions() {
             self.send(&question.request(id));
         }
+        self.lanes.learn(&welcome.channels);
         self.node = Some(welcome.clone());
         self.tell(Told::Ready(Box::new(welcome)));
     }
@@ -366,9 +362,8 @@ impl Session {
             return;
         }
         let stopping = refuse.code == Code::Stopping.number();
-        let lane = refuse.id.and_then(|id| self.lane_of(id));
         let reader = refuse.id.filter(|id| self.readers.contains_key(id));
-        if let Some(lane) = lane.and_then(|id| self.lanes.get_mut(&id)) {
+        if let Some(lane) = self.lanes.of(refuse.id) {
             lane.handle_refuse(refuse, now);
         } else if let Some(id) = reader {
             if let Some(reader) = self.readers.get_mut(&id) {
@@ -428,18 +423,6 @@ impl Session {
         }
     }
 
-    fn close(&mut self) {
-        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.close("the client was closed");
-            }
-            self.drain_lane(id);
-        }
-        if self.connection.is_ready() {
-            self.send(&Request::Bye(Bye::default()));
-        }
-    }
-
     /// Gives the node up: everything that waits for it goes on at the next one.
     fn leave(&mut self, cause: Cause, now: Time) {
         if self.connection.is_ready() {
@@ -453,12 +436,7 @@ impl Session {
         for reader in self.readers.values_mut() {
             reader.handle_lost();
         }
-        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.handle_lost();
-            }
-            self.drain_lane(id);
-        }
+        self.lanes.handle_lost();
         self.go(next);
     }
 
@@ -474,7 +452,7 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, fence: Option<(u64, u64)>) {
+    fn hello(&mut self, fence: Option<u64>) {
         self.hellos.push_back(fence);
         let hello = Hello {
             version: Some(VERSION),
@@ -484,35 +462,11 @@ impl Session {
         self.send(&Request::Hello(hello));
     }
 
-    fn run_lane(&mut self, id: u64, now: Time) {
-        let frame_max = self.ready_node().map(|node| node.frame_max);
-        let Some(lane) = self.lanes.get_mut(&id) else {
-            return;
-        };
-        lane.advance(now, frame_max, &mut self.next_id);
-        self.drain_lane(id);
-        let idle = self.lanes.get(&id).is_some_and(|lane| !lane.is_busy());
-        if idle && self.closing.contains(&id) {
-            self.closing.retain(|closing| *closing != id);
-            self.lanes.remove(&id);
-            self.tell(Told::LaneEnded { lane: id });
-        }
-    }
-
-    fn drain_lane(&mut self, id: u64) {
-        let Some(lane) = self.lanes.get_mut(&id) else {
-            return;
-        };
-        let publish = lane.flight_id().unwrap_or_default();
-        for action in lane.take_actions() {
-            match action {
-                LaneAction::Send { frame, fence } => {
-                    self.actions.push(Action::Send(frame));
-                    if fence {
-                        self.hello(Some((id, publish)));
-                    }
-                }
-                LaneAction::Tell(outcome) => self.tell(Told::Outcome { lane: id, outcome }),
+    fn send_published(&mut self) {
+        for (publish, sending) in self.lanes.take_sending() {
+            self.actions.push(Action::Send(sending.frame));
+            if sending.fence {
+                self.hello(Some(publish));
             }
         }
     }
@@ -534,15 +488,9 @@ impl Session {
         }
     }
 
-    fn lane_of(&self, publish: u64) -> Option<u64> {
-        let lane = |lane: &Lane| lane.flight_id() == Some(publish);
-        let found = self.lanes.iter().find(|(_, state)| lane(state));
-        found.map(|(id, _)| *id)
-    }
-
     /// How long the node may be silent; for ever if nothing waits for it.
     fn patience(&self) -> Option<Span> {
-        if !self.asked.is_empty() || self.lanes.values().any(Lane::awaits_answer) {
+        if !self.asked.is_empty() || self.lanes.await_answer() {
             return Some(ANSWER_PATIENCE);
         }
         (!self.readers.is_empty()).then_some(READER_PATIENCE)

@@ -2,28 +2,29 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker, ready};
+
+use futures_core::Stream;
+use tokio::sync::mpsc;
 
 use crate::types::{ChannelName, Record, RecordId, Wall};
 use crate::wire::records::RawRecords;
 
 use super::error::ClientError;
-use super::handle::Link;
+use super::link::{Answer, Link};
+use super::options::Wanted;
 use super::reader::{Batch, ReaderEvent};
 use super::session::Command;
-use super::thread;
-
-/// How long a subscription may take to stand: several attempts at several nodes.
-const STANDING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Records of one pattern, in order per partition, without gap or repeat across failovers.
 /// Dropping it ends it.
 pub struct Subscription {
     pub(super) link: Arc<Link>,
     pub(super) reader: u64,
-    events: Receiver<ReaderEvent>,
+    events: mpsc::UnboundedReceiver<ReaderEvent>,
     items: VecDeque<Item>,
     /// Bytes to return to the window once `items` is empty.
     bytes: u64,
@@ -60,58 +61,53 @@ pub struct Delivered {
 }
 
 impl Subscription {
-    pub(super) fn new(link: Arc<Link>, reader: u64, events: Receiver<ReaderEvent>) -> Self {
-        Self {
+    /// Waits for the next item; none is left once the client is closed. Safe to cancel.
+    ///
+    /// # Errors
+    /// The last item says why, when the node refused or ended the subscription.
+    pub async fn next(&mut self) -> Option<Result<Item, ClientError>> {
+        poll_fn(|context| self.poll_item(context)).await
+    }
+
+    /// The next item if it is here already.
+    pub fn try_next(&mut self) -> Option<Result<Item, ClientError>> {
+        let mut context = Context::from_waker(Waker::noop());
+        match self.poll_item(&mut context) {
+            Poll::Ready(item) => item,
+            Poll::Pending => None,
+        }
+    }
+
+    /// Waits for the node's answer.
+    pub(super) async fn open(link: Arc<Link>, wanted: Wanted) -> Result<Self, ClientError> {
+        let reader = link.next();
+        let (sender, events) = mpsc::unbounded_channel();
+        let command = Command::Subscribe { reader, wanted };
+        link.order(command, Some(Answer::Reader(reader, sender)))?;
+        let mut subscription = Self {
             link,
             reader,
             events,
             items: VecDeque::new(),
             bytes: 0,
-        }
+        };
+        let first = subscription.events.recv().await;
+        subscription.handle_event(first.ok_or(ClientError::Closed)?)?;
+        Ok(subscription)
     }
 
-    /// Waits for the next item.
-    ///
-    /// # Errors
-    /// When the subscription is over: the node refused or ended it, or the client closed.
-    pub fn next_item(&mut self) -> Result<Item, ClientError> {
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, ClientError>>> {
         loop {
             if let Some(item) = self.take_item() {
-                return Ok(item);
+                return Poll::Ready(Some(Ok(item)));
             }
-            let event = self.events.recv().map_err(|_| ClientError::Closed)?;
-            self.handle_event(event)?;
-        }
-    }
-
-    /// The next item if it comes within `wait`.
-    ///
-    /// # Errors
-    /// [`ClientError::NoAnswer`] if nothing came, which ends nothing; else as `next_item`.
-    pub fn next_within(&mut self, wait: Duration) -> Result<Item, ClientError> {
-        let deadline = Instant::now() + wait;
-        loop {
-            if let Some(item) = self.take_item() {
-                return Ok(item);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let event = match self.events.recv_timeout(left) {
-                Ok(event) => event,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(ClientError::NoAnswer(thread::span(wait)));
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(ClientError::Closed),
+            let Some(event) = ready!(self.events.poll_recv(context)) else {
+                return Poll::Ready(None);
             };
-            self.handle_event(event)?;
-        }
-    }
-
-    pub(super) fn wait_until_standing(&mut self) -> Result<(), ClientError> {
-        let no_answer = ClientError::NoAnswer(thread::span(STANDING_TIMEOUT));
-        match self.events.recv_timeout(STANDING_TIMEOUT) {
-            Ok(event) => self.handle_event(event),
-            Err(RecvTimeoutError::Timeout) => Err(no_answer),
-            Err(RecvTimeoutError::Disconnected) => Err(ClientError::Closed),
+            if let Err(error) = self.handle_event(event) {
+                self.events.close();
+                return Poll::Ready(Some(Err(error)));
+            }
         }
     }
 
@@ -169,6 +165,17 @@ impl Subscription {
             }));
         }
         Ok(())
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Item, ClientError>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Item, ClientError>>> {
+        self.poll_item(context)
     }
 }
 

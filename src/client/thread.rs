@@ -7,11 +7,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::topology::SecretKey;
 use crate::types::limits::{FRAME_OVERHEAD, RECORD_MAX};
@@ -21,7 +22,7 @@ use crate::wire::client::{CursorReply, Reply, Welcome};
 
 use super::connection::TransportEvent;
 use super::error::{ClientError, Failure};
-use super::handle::{Answer, LaneEnd, Order};
+use super::link::{Answer, Order, RoomEnd};
 use super::options::{Address, ConnectOptions};
 use super::reader::ReaderEvent;
 use super::session::{Action, Command, Session, Told};
@@ -44,11 +45,11 @@ pub(super) struct Ends {
     pub(super) orders: Receiver<Order>,
     pub(super) woken: UnixStream,
     pub(super) awake: Arc<AtomicBool>,
-    pub(super) ready: Option<SyncSender<Connected>>,
+    pub(super) ready: Option<oneshot::Sender<Connected>>,
 }
 
 /// Starts the thread.
-pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<()> {
     let driver = Driver {
         start: Instant::now(),
         context: zmq::Context::new(),
@@ -57,19 +58,21 @@ pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<JoinHandl
         transport: None,
         sockets_made: 0,
         ends,
-        lanes: HashMap::new(),
+        rooms: HashMap::new(),
         readers: HashMap::new(),
         replies: HashMap::new(),
         cursors: HashMap::new(),
+        closers: Vec::new(),
+        orphaned: false,
         over: false,
     };
-    thread::Builder::new()
-        .name("weft-client".to_owned())
-        .spawn(|| driver.run())
+    let thread = thread::Builder::new().name("weft-client".to_owned());
+    // It ends when all is done, whether somebody waits for it or not.
+    thread.spawn(|| driver.run()).map(drop)
 }
 
 /// A duration as the core counts it.
-pub(super) fn span(duration: Duration) -> Span {
+fn span(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -81,10 +84,14 @@ struct Driver {
     transport: Option<Transport>,
     sockets_made: u64,
     ends: Ends,
-    lanes: HashMap<u64, LaneEnd>,
-    readers: HashMap<u64, Sender<ReaderEvent>>,
-    replies: HashMap<u64, Sender<Result<Reply, ClientError>>>,
-    cursors: HashMap<u64, Sender<Result<CursorReply, ClientError>>>,
+    rooms: HashMap<u64, RoomEnd>,
+    readers: HashMap<u64, mpsc::UnboundedSender<ReaderEvent>>,
+    replies: HashMap<u64, oneshot::Sender<Result<Reply, ClientError>>>,
+    cursors: HashMap<u64, oneshot::Sender<Result<CursorReply, ClientError>>>,
+    /// Who waits for the end.
+    closers: Vec<oneshot::Sender<()>>,
+    /// No handle is left.
+    orphaned: bool,
     over: bool,
 }
 
@@ -123,6 +130,12 @@ impl Driver {
             // The context waits for the socket this long when both are dropped.
             let _ = transport.dealer.set_linger(LINGER.as_millis() as i32);
         }
+        let closers = std::mem::take(&mut self.closers);
+        drop(self);
+        for closer in closers {
+            // Whoever does not wait any more needs no answer.
+            let _ = closer.send(());
+        }
     }
 
     fn now(&self) -> Time {
@@ -135,10 +148,12 @@ impl Driver {
         let timeout = self.session.due(now).since(now).0.div_ceil(1_000_000);
         let timeout = i64::try_from(timeout).unwrap_or(i64::MAX);
         let readable = zmq::POLLIN;
-        let mut items = vec![zmq::PollItem::from_fd(
-            self.ends.woken.as_raw_fd(),
-            readable,
-        )];
+        let mut items = Vec::with_capacity(3);
+        // It is readable for ever when its other end is gone.
+        if !self.orphaned {
+            let woken = self.ends.woken.as_raw_fd();
+            items.push(zmq::PollItem::from_fd(woken, readable));
+        }
         if let Some(transport) = &self.transport {
             items.push(transport.dealer.as_poll_item(readable));
             items.push(transport.monitor.as_poll_item(readable));
@@ -152,33 +167,47 @@ impl Driver {
         while matches!((&self.ends.woken).read(&mut bytes), Ok(n) if n == bytes.len()) {}
         self.ends.awake.store(false, Ordering::Release);
         loop {
-            let order = match self.ends.orders.try_recv() {
-                Ok(order) => order,
-                Err(std::sync::mpsc::TryRecvError::Empty) => return,
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => {
-                    self.over = true;
+            match self.ends.orders.try_recv() {
+                Ok(order) => self.take_order(order),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    if !self.orphaned {
+                        self.orphaned = true;
+                        self.close();
+                    }
                     return;
                 }
-            };
-            match order.answer {
-                Some(Answer::Lane(id, end)) => drop(self.lanes.insert(id, end)),
-                Some(Answer::Reader(id, sender)) => drop(self.readers.insert(id, sender)),
-                Some(Answer::Reply(id, sender)) => drop(self.replies.insert(id, sender)),
-                Some(Answer::Cursor(id, sender)) => drop(self.cursors.insert(id, sender)),
-                None => {}
-            }
-            match &order.command {
-                Command::Close => self.over = true,
-                Command::Unsubscribe { reader } => drop(self.readers.remove(reader)),
-                _ => {}
-            }
-            let now = self.now();
-            self.session.handle_command(order.command, now);
-            if self.over {
-                self.act();
-                return;
             }
         }
+    }
+
+    fn take_order(&mut self, order: Order) {
+        match order.answer {
+            Some(Answer::Lane(id, end)) => drop(self.rooms.insert(id, end)),
+            Some(Answer::Reader(id, sender)) => drop(self.readers.insert(id, sender)),
+            Some(Answer::Reply(id, sender)) => drop(self.replies.insert(id, sender)),
+            Some(Answer::Cursor(id, sender)) => drop(self.cursors.insert(id, sender)),
+            Some(Answer::Closed(sender)) => self.closers.push(sender),
+            None => {}
+        }
+        match &order.command {
+            Command::Close => return self.close(),
+            Command::Unsubscribe { reader } => drop(self.readers.remove(reader)),
+            Command::CloseLane { lane } => drop(self.rooms.remove(lane)),
+            _ => {}
+        }
+        let now = self.now();
+        self.session.handle_command(order.command, now);
+    }
+
+    /// Nobody is to wait for what will not come any more; what was published goes on.
+    fn close(&mut self) {
+        self.rooms.clear();
+        self.readers.clear();
+        self.replies.clear();
+        self.cursors.clear();
+        let now = self.now();
+        self.session.handle_command(Command::Close, now);
     }
 
     fn take_events(&mut self) {
@@ -314,12 +343,7 @@ impl Driver {
                 }
             }
             Told::Notice(text) => tracing::warn!("{text}"),
-            Told::Outcome { lane, outcome } => {
-                if let Some(end) = self.lanes.get(&lane) {
-                    let _ = end.sender.send(outcome);
-                }
-            }
-            Told::LaneEnded { lane } => drop(self.lanes.remove(&lane)),
+            Told::Over => self.over = true,
             Told::Reader { reader, event } => {
                 let ended = matches!(event, ReaderEvent::Ended(_));
                 if let Some(sender) = self.readers.get(&reader) {

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::Node;
 use super::io::ClientId;
 use crate::wire::Code;
-use crate::wire::client::{Hello, NodeEndpoints, Reply, Request, VERSION, Welcome};
+use crate::wire::client::{
+    DeclaredChannel, Hello, NodeEndpoints, Reply, Request, VERSION, Welcome,
+};
 
 impl Node {
     pub(super) fn handle_request(&mut self, client: &ClientId, request: Request, records: &Bytes) {
@@ -49,6 +51,13 @@ impl Node {
             endpoints: node.clients.iter().map(|e| e.advertise.clone()).collect(),
             public_key: node.public_key.as_ref().map(|key| key.0.clone()),
         });
+        let channels = self.topology.channels.iter();
+        let channels = channels.map(|(name, channel)| DeclaredChannel {
+            name: name.to_string(),
+            kind: channel.kind.as_str().to_owned(),
+            subjects: channel.subjects.iter().map(ToString::to_string).collect(),
+            partitions: channel.partitions,
+        });
         let welcome = Welcome {
             version: VERSION,
             fabric: self.topology.fabric.name.clone(),
@@ -60,6 +69,7 @@ impl Node {
             producer_window: limits.producer_window,
             next_sequence: None,
             nodes: nodes.collect(),
+            channels: channels.collect(),
         };
         if let Some(producer) = hello.producer {
             let producer = Bytes::from(producer.into_vec());

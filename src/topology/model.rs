@@ -134,6 +134,16 @@ pub enum Kind {
     Stream,
 }
 
+impl Kind {
+    /// As a topology file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::Stream => "stream",
+        }
+    }
+}
+
 /// When a publish is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

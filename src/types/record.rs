@@ -18,6 +18,30 @@ pub struct Record {
     pub body: Bytes,
 }
 
+impl Record {
+    /// A record without key and headers.
+    pub fn new(subject: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self {
+            subject: subject.into(),
+            key: None,
+            headers: BTreeMap::new(),
+            body: body.into(),
+        }
+    }
+
+    /// The same with this key.
+    pub fn with_key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The same with this header, instead of one of the same name.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+}
+
 /// The partition of `key` in a channel of `count` partitions: CRC-32 (zlib's, reflected 0xEDB88320)
 /// of the key's bytes modulo `count`. A key sent as `str` and one sent as `bin` with the same bytes
 /// are the same key.

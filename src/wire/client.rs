@@ -287,6 +287,22 @@ pub struct Welcome {
     pub next_sequence: Option<u64>,
     /// Every node's client endpoints, to fail over to.
     pub nodes: Vec<NodeEndpoints>,
+    /// Every channel that the node's topology declares.
+    pub channels: Vec<DeclaredChannel>,
+}
+
+/// A channel as a client needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeclaredChannel {
+    /// Its name.
+    pub name: String,
+    /// `signal` or `stream`; later versions may know more.
+    pub kind: String,
+    /// The patterns of the subjects that it captures; no other channel captures one of these.
+    pub subjects: Vec<String>,
+    /// How many partitions it has; 1 for signals.
+    pub partitions: u32,
 }
 
 /// Where a node's clients connect.

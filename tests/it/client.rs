@@ -1,22 +1,21 @@
 //! The client against a node that does exactly what the test says: a real ROUTER, driven by hand.
 
 mod played;
+mod reading;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use weft::client::{
-    Address, Client, ClientError, ConnectOptions, Item, Level, Outcomes, PublishError, Publisher,
-    PublisherOptions, Receipt, Start, Subscription, Wanted,
+    Address, ClientError, ConnectOptions, Level, ProducerOptions, PublishError, Receipt,
 };
 use weft::topology::PublicKey;
 use weft::types::{Record, Span};
 use weft::wire::Code;
-use weft::wire::client::{
-    ConfirmLevel, Deliver, End, From, Ping, Refuse, Reply, Request, Subscribe,
-};
-use weft::wire::records::{RawRecords, encode_record};
+use weft::wire::client::{ConfirmLevel, Ping, Refuse, Reply, Request};
+use weft::wire::records::RawRecords;
 
+use crate::blocking::{Client, Outcomes, Publisher, wait};
 use played::{PATIENCE, Played};
 
 fn record(subject: &str, key: Option<&str>, body: &str) -> Record {
@@ -46,7 +45,7 @@ fn connect_with(first: &mut Played, options: ConnectOptions) -> Client {
 
 fn publisher(client: &Client) -> (Publisher, Outcomes) {
     client
-        .publisher(PublisherOptions::default())
+        .publisher(ProducerOptions::default())
         .expect("a publisher")
 }
 
@@ -318,27 +317,6 @@ fn what_a_client_does_not_know_is_passed_over() {
 }
 
 #[test]
-fn a_reader_leaves_a_stopping_node_and_goes_on_at_the_next() {
-    let context = zmq::Context::new();
-    let mut a = Played::new(&context, "a");
-    let mut b = Played::new(&context, "b");
-    let client = connect(&mut a, &[&b]);
-    let (mut subscription, request) = subscribe(&client, &mut a, Start::Start);
-    a.deliver(request.id, 10, &["10", "11"]);
-    assert_eq!(body(&mut subscription), "10");
-    let reason = "a stops".to_owned();
-    a.reply(&Reply::End(End {
-        id: request.id,
-        reason,
-    }));
-    let again = b.next_subscribe();
-    assert_eq!(again.offsets, [("orders/3".to_owned(), 12)].into());
-    b.deliver(again.id, 12, &["12"]);
-    assert_eq!(body(&mut subscription), "11");
-    assert_eq!(body(&mut subscription), "12");
-}
-
-#[test]
 fn a_channel_without_confirms_is_published_to_without_one() {
     let context = zmq::Context::new();
     let mut node = Played::new(&context, "a");
@@ -347,32 +325,59 @@ fn a_channel_without_confirms_is_published_to_without_one() {
     publisher
         .send(&record("ticks.eu", None, "x"))
         .expect("taken");
-    let (first, _) = node.next_publish();
-    assert_eq!(first.confirm, Some(ConfirmLevel::Quorum));
-    node.refuse(first.id, Code::ConfirmNotOffered, None);
-    let (again, _) = node.next_publish();
-    assert_eq!(again.confirm, Some(ConfirmLevel::None));
+    let (tick, _) = node.next_publish();
+    assert_eq!(tick.confirm, Some(ConfirmLevel::None));
     let early = outcomes.next_within(Duration::from_millis(50));
-    assert!(
-        early.is_err(),
-        "the node was not yet heard after it: {early:?}"
-    );
+    assert!(early.is_none(), "the node was not yet heard: {early:?}");
     assert!(matches!(node.next_raw().header, Request::Hello(_)));
     node.welcome();
-    assert_eq!(outcomes.next(), Some(Ok(Receipt::Taken)));
 
-    // What the one channel lacks is asked of every other.
+    // What one channel lacks is asked of every other.
     publisher
         .send(&record("orders.eu", None, "x"))
         .expect("taken");
     let (stored, _) = node.next_publish();
     assert_eq!(stored.confirm, Some(ConfirmLevel::Quorum));
+    // Of a channel that the node did not declare it is learnt.
     publisher
-        .send(&record("ticks.eu", None, "y"))
+        .send(&record("later.eu", None, "x"))
         .expect("taken");
-    node.confirm(&stored, &[(0, 0, 7, 1)]);
-    let (known, _) = node.next_publish();
-    assert_eq!(known.confirm, Some(ConfirmLevel::None));
+    let (first, _) = node.next_publish();
+    assert_eq!(first.confirm, Some(ConfirmLevel::Quorum));
+    node.refuse(first.id, Code::ConfirmNotOffered, None);
+    let (again, _) = node.next_publish();
+    assert_eq!(again.confirm, Some(ConfirmLevel::None));
+}
+
+// A frame goes to one channel, and no channel waits for another.
+#[test]
+fn records_of_one_channel_travel_together_and_channels_apart() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = connect(&mut node, &[]);
+    let (publisher, mut outcomes) = publisher(&client);
+    for subject in ["orders.eu", "audit.x"] {
+        publisher
+            .send(&record(subject, None, "first"))
+            .expect("taken");
+    }
+    let (orders, _) = node.next_publish();
+    let (audit, _) = node.next_publish();
+    for subject in ["orders.eu", "audit.x", "orders.us", "audit.y"] {
+        publisher
+            .send(&record(subject, None, "next"))
+            .expect("taken");
+    }
+    node.confirm(&audit, &[(0, 0, 0, 1)]);
+    let (more_audit, count) = node.next_publish();
+    assert_eq!(count, 2, "both subjects of the channel");
+    node.confirm(&more_audit, &[(0, 0, 1, 2)]);
+    node.confirm(&orders, &[(0, 0, 0, 1)]);
+    let (more_orders, count) = node.next_publish();
+    assert_eq!((count, more_orders.sequence), (2, Some(2)));
+    node.confirm(&more_orders, &[(0, 0, 1, 2)]);
+    let stored = (0..6).map(|_| stored(&mut outcomes));
+    assert_eq!(stored.count(), 6);
 }
 
 #[test]
@@ -380,10 +385,10 @@ fn at_the_end_of_its_time_a_record_is_refused_or_unknown_but_never_guessed() {
     let context = zmq::Context::new();
     let mut node = Played::new(&context, "a");
     let client = connect(&mut node, &[]);
-    let options = || PublisherOptions {
+    let options = || ProducerOptions {
         level: Level::Quorum,
         timeout: Span::from_millis(400),
-        ..PublisherOptions::default()
+        ..ProducerOptions::default()
     };
     let (publisher, mut outcomes) = client.publisher(options()).expect("a publisher");
     publisher
@@ -409,15 +414,16 @@ fn at_the_end_of_its_time_a_record_is_refused_or_unknown_but_never_guessed() {
 }
 
 #[test]
-fn the_window_holds_send_back_until_outcomes_are_taken() {
+fn the_window_holds_send_back_until_outcomes_are_known() {
     let context = zmq::Context::new();
     let mut node = Played::new(&context, "a");
     let client = connect(&mut node, &[]);
-    let options = PublisherOptions {
-        window_records: 2,
-        ..PublisherOptions::default()
+    let options = ProducerOptions {
+        // Two of these records, with what each takes beside its bytes.
+        window_bytes: 600,
+        ..ProducerOptions::default()
     };
-    let (publisher, mut outcomes) = client.publisher(options).expect("a publisher");
+    let (publisher, outcomes) = client.publisher(options).expect("a publisher");
     let (done, finished) = std::sync::mpsc::channel();
     let sender = std::thread::spawn(move || {
         for _ in 0..3 {
@@ -428,104 +434,55 @@ fn the_window_holds_send_back_until_outcomes_are_taken() {
         done.send(()).expect("the test listens");
     });
     let (first, count) = node.next_publish();
-    node.confirm(&first, &[(0, 0, 0, count as u64)]);
-    if count == 1 {
-        let (second, _) = node.next_publish();
-        node.confirm(&second, &[(0, 0, 1, 1)]);
-    }
     let held = finished.recv_timeout(Duration::from_millis(50));
-    assert!(held.is_err(), "two outcomes are not taken yet");
-    stored(&mut outcomes);
+    assert!(held.is_err(), "no outcome is known yet");
+    node.confirm(&first, &[(0, 0, 0, count as u64)]);
     finished.recv_timeout(PATIENCE).expect("the third is taken");
     sender.join().expect("no panic");
-}
-
-fn subscribe(client: &Client, node: &mut Played, start: Start) -> (Subscription, Subscribe) {
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| client.subscribe(Wanted::new("orders.#", start)));
-        let request = node.next_subscribe();
-        node.reply(&Reply::Deliver(Deliver {
-            id: request.id,
-            ..Deliver::default()
-        }));
-        let subscription = asked.join().expect("no panic").expect("subscribed");
-        (subscription, request)
-    })
-}
-
-fn body(subscription: &mut Subscription) -> String {
-    match subscription.next_within(PATIENCE).expect("an item in time") {
-        Item::Record(delivered) => String::from_utf8_lossy(&delivered.record.body).into_owned(),
-        gap => panic!("{gap:?}"),
+    let mut taken = count as u64;
+    while taken < 3 {
+        let (next, count) = node.next_publish();
+        node.confirm(&next, &[(0, 0, taken, count as u64)]);
+        taken += count as u64;
     }
+    assert_eq!(outcomes.filter(Result::is_ok).count(), 3);
 }
 
+// What was published is finished, whether somebody waits for the end or not.
 #[test]
-fn a_subscription_resumes_at_the_next_node_without_gap_or_repeat() {
-    let context = zmq::Context::new();
-    let mut a = Played::new(&context, "a");
-    let mut b = Played::new(&context, "b");
-    let client = connect(&mut a, &[&b]);
-    let (mut subscription, request) = subscribe(&client, &mut a, Start::Start);
-    assert_eq!(request.from, Some(From::Start));
-    assert_eq!(request.credit, Some(1 << 16), "the node's window");
-    a.deliver(request.id, 10, &["10", "11"]);
-    assert_eq!(body(&mut subscription), "10");
-    assert_eq!(body(&mut subscription), "11");
-    drop(a);
-
-    let again = b.next_subscribe();
-    assert_eq!(again.id, request.id);
-    let offsets = [("orders/3".to_owned(), 12)].into();
-    assert_eq!(again.offsets, offsets);
-    b.deliver(again.id, 11, &["11", "12"]);
-    assert_eq!(body(&mut subscription), "12");
-}
-
-#[test]
-fn taken_records_return_their_bytes() {
+fn a_client_that_ends_finishes_what_was_published() {
     let context = zmq::Context::new();
     let mut node = Played::new(&context, "a");
-    let client = connect(&mut node, &[]);
-    let (mut subscription, request) = subscribe(&client, &mut node, Start::Start);
-    node.deliver(request.id, 0, &["0", "1"]);
-    body(&mut subscription);
-    body(&mut subscription);
-    let mut sent = Vec::new();
-    for text in ["0", "1"] {
-        encode_record(&record("orders.eu", None, text), &mut sent);
-    }
-    match node.next().header {
-        Request::Credit(credit) => {
-            assert_eq!((credit.id, credit.bytes), (request.id, sent.len() as u64));
+    for waits in [true, false] {
+        let client = connect(&mut node, &[]);
+        let (publisher, mut outcomes) = publisher(&client);
+        for body in ["0", "1"] {
+            publisher
+                .send(&record("orders.eu", None, body))
+                .expect("taken");
         }
-        other => panic!("{other:?} instead of credit"),
-    }
-}
-
-#[test]
-fn silence_repeats_the_subscription() {
-    let context = zmq::Context::new();
-    let mut node = Played::new(&context, "a");
-    let client = connect(&mut node, &[]);
-    let (_subscription, request) = subscribe(&client, &mut node, Start::End);
-    assert_eq!(node.next_subscribe(), request);
-}
-
-#[test]
-fn a_refused_subscription_says_why() {
-    let context = zmq::Context::new();
-    let mut node = Played::new(&context, "a");
-    let client = connect(&mut node, &[]);
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| client.subscribe(Wanted::new("nothing.#", Start::End)));
-        let request = node.next_subscribe();
-        node.refuse(Some(request.id), Code::NoChannel, None);
-        match asked.join().expect("no panic") {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.name, "no_channel"),
-            other => panic!("{other:?}"),
+        let ended = std::thread::spawn(move || match waits {
+            true => wait((*client).clone().close()),
+            false => drop(client),
+        });
+        let mut offset = 0;
+        while offset < 2 {
+            let (publish, count) = node.next_publish();
+            node.confirm(&publish, &[(0, 0, offset, count as u64)]);
+            offset += count as u64;
         }
-    });
+        assert_eq!(stored(&mut outcomes), "orders/0/0");
+        assert_eq!(stored(&mut outcomes), "orders/0/1");
+        ended.join().expect("no panic");
+        let refused = publisher.send(&record("orders.eu", None, "late"));
+        assert_eq!(refused.is_err(), waits, "{refused:?}");
+        drop(publisher);
+        if !waits {
+            let (late, _) = node.next_publish();
+            node.confirm(&late, &[(0, 0, 2, 1)]);
+        }
+        assert!(matches!(node.next().header, Request::Bye(_)));
+    }
 }
 
 fn unreachable(address: Address) -> String {

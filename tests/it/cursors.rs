@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use weft::client::{
-    Address, Client, ClientError, ConnectOptions, Item, PublisherOptions, Start, Subscription,
-    Wanted,
-};
+use weft::client::{Address, ClientError, ConnectOptions, Item, ProducerOptions, Start, Wanted};
 use weft::types::{Record, Span};
 
+use crate::blocking::{Client, Subscription};
 use crate::fabric::{NAMES, code, healthy, text};
 use crate::support::{Fabric, PATIENCE, Process, flat, wait_for, wait_until, weft};
 
@@ -49,7 +47,7 @@ fn ok(fabric: &Fabric, args: &[&str]) -> String {
 
 fn publish(client: &Client, bodies: std::ops::Range<u64>) {
     let (publisher, mut outcomes) = client
-        .publisher(PublisherOptions::default())
+        .publisher(ProducerOptions::default())
         .expect("a publisher");
     for body in bodies.clone() {
         let record = Record {

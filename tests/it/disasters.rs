@@ -7,13 +7,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use weft::client::{
-    Address, Client, ConnectOptions, Item, Level, PublisherOptions, Receipt, Start, Wanted,
-};
+use weft::client::{Address, ConnectOptions, Item, Level, ProducerOptions, Receipt, Start, Wanted};
 use weft::types::{Record, Span};
 use weft::wire::client::{ConfirmLevel, Message, Publish, Reply, Request};
 use weft::wire::records::encode_record;
 
+use crate::blocking::Client;
 use crate::fabric::{NAMES, code, healthy, text};
 use crate::support::{Fabric, Process, Speaker, wait_until, weft};
 
@@ -208,11 +207,10 @@ fn promise_1_all_nodes_killed_at_once_lose_nothing() {
 /// Publishes with many under way; the id of every record, in order.
 fn publish_all(fabric: &Fabric, confirmed: &AtomicUsize) -> Vec<String> {
     let client = client(fabric);
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: Level::Quorum,
         timeout: Span::from_secs(60),
-        window_records: 32,
-        ..PublisherOptions::default()
+        window_bytes: 10_000,
     };
     let (publisher, outcomes) = client.publisher(options).expect("a publisher");
     std::thread::scope(|scope| {

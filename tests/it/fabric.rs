@@ -10,11 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use weft::client::{
-    Address, Client, ConnectOptions, Item, Level, PublisherOptions, Receipt, Start, Wanted,
-};
+use weft::client::{Address, ConnectOptions, Item, Level, ProducerOptions, Receipt, Start, Wanted};
 use weft::types::{Record, Span};
 
+use crate::blocking::Client;
 use crate::support::{Fabric, PATIENCE, Process, flat, wait_for, wait_until, weft};
 
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -227,7 +226,7 @@ fn signals_reach_subscribers_at_every_node() {
     // Interest travels between nodes by itself; the first signals may come before it.
     let first = wait_for("a signal to arrive", || {
         let sent = publisher.publish(&record("ticks.x.eu", None, "tick"));
-        assert_eq!(sent, Ok(Ok(Receipt::Taken)));
+        assert_eq!(sent, Ok(Receipt::Taken));
         subscription.next_within(Duration::from_millis(50)).ok()
     });
     let Item::Record(first) = first else {
@@ -236,9 +235,9 @@ fn signals_reach_subscribers_at_every_node() {
     assert_eq!(first.id, None);
     assert_eq!(&first.record.body[..], b"tick");
     let sent = publisher.publish(&record("ticks.x.us", None, "unwanted"));
-    assert_eq!(sent, Ok(Ok(Receipt::Taken)));
+    assert_eq!(sent, Ok(Receipt::Taken));
     let sent = publisher.publish(&record("ticks.x.eu", None, "last"));
-    assert_eq!(sent, Ok(Ok(Receipt::Taken)));
+    assert_eq!(sent, Ok(Receipt::Taken));
     loop {
         match subscription.next_within(PATIENCE).expect("the last one") {
             Item::Record(delivered) if &delivered.record.body[..] == b"last" => break,
@@ -433,12 +432,11 @@ fn nothing_confirmed_is_lost_repeated_or_reordered_while_each_node_is_killed_in_
 /// Publishes as fast as `allowed` lets it; the id of every record, in order.
 fn publish_all(fabric: &Fabric, allowed: &AtomicUsize, confirmed: &AtomicUsize) -> Vec<String> {
     let client = client(fabric, &NAMES);
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: Level::Quorum,
         timeout: Span::from_secs(60),
         // Small frames, so that many are under way while nodes die.
-        window_records: 64,
-        ..PublisherOptions::default()
+        window_bytes: 20_000,
     };
     let (publisher, outcomes) = client.publisher(options).expect("a publisher");
     std::thread::scope(|scope| {

@@ -8,11 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use weft::client::{
-    Address, Client, ConnectOptions, Item, Level, PublisherOptions, Receipt, Start, Wanted,
-};
+use weft::client::{Address, ConnectOptions, Item, Level, ProducerOptions, Receipt, Start, Wanted};
 use weft::types::{Record, Span};
 
+use crate::blocking::Client;
 use crate::fabric::{NAMES, code, healthy, text};
 use crate::support::{Fabric, Process, flat, wait_until, weft};
 
@@ -24,10 +23,10 @@ fn client(fabric: &Fabric) -> Client {
 /// Publishes one record after the other until it is told to stop; `ids` are those of the confirmed.
 fn publish(fabric: &Fabric, ids: &Mutex<Vec<String>>, stop: &AtomicBool) {
     let client = client(fabric);
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: Level::Quorum,
         timeout: Span::from_secs(60),
-        ..PublisherOptions::default()
+        ..ProducerOptions::default()
     };
     let (publisher, mut outcomes) = client.publisher(options).expect("a publisher");
     for number in 0.. {

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use weft::client::{Address, Client, ConnectOptions, Item, Level, PublisherOptions, Start, Wanted};
+use weft::client::{Address, ConnectOptions, Item, Level, ProducerOptions, Start, Wanted};
 use weft::types::Record;
 
+use crate::blocking::Client;
 use crate::fabric::{NAMES, code, healthy, text};
 use crate::support::{Fabric, Process, flat, wait_for, wait_until, weft};
 
@@ -31,9 +32,9 @@ fn body(number: usize) -> Bytes {
 
 fn publish(fabric: &Fabric) {
     let client = client(fabric);
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: Level::Quorum,
-        ..PublisherOptions::default()
+        ..ProducerOptions::default()
     };
     let (publisher, outcomes) = client.publisher(options).expect("a publisher");
     std::thread::scope(|scope| {

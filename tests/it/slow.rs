@@ -8,13 +8,14 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use weft::client::{Address, Client, ConnectOptions, Item, Level, PublisherOptions, Start, Wanted};
+use weft::client::{Address, ConnectOptions, Item, Level, ProducerOptions, Start, Wanted};
 use weft::types::Record;
 use weft::types::limits::FRAMES_UNREAD;
 use weft::wire::Code;
 use weft::wire::client::{ConfirmLevel, From, Publish, Reply, Request, Subscribe};
 use weft::wire::records::encode_record;
 
+use crate::blocking::Client;
 use crate::disasters::{held, shim};
 use crate::fabric::{NAMES, healthy};
 use crate::support::{Fabric, Process, wait_until, weft};
@@ -104,9 +105,9 @@ fn promise_5_a_mute_peer_and_a_mute_reader_cost_no_more_than_declared() {
     let (live, publisher) = (client(&fabric, &["b"]), client(&fabric, &["a", "b"]));
     let wanted = Wanted::new("audit.#", Start::Start);
     let mut others = live.subscribe(wanted).expect("subscribed");
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: Level::Quorum,
-        ..PublisherOptions::default()
+        ..ProducerOptions::default()
     };
     let (publisher, outcomes) = publisher.publisher(options).expect("a publisher");
     std::thread::scope(|scope| {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use weft::client::{Address, Client, ConnectOptions, Item, Level, PublisherOptions, Start, Wanted};
+use weft::client::{Address, ConnectOptions, Item, Level, ProducerOptions, Start, Wanted};
 use weft::types::Record;
 
+use crate::blocking::Client;
 use crate::fabric::{NAMES, healthy};
 use crate::support::{Fabric, wait_for, wait_until, weft};
 
@@ -84,9 +85,9 @@ fn publish(fabric: &Fabric, numbers: Range<usize>) {
 fn publish_to(fabric: &Fabric, subject: &str, body: usize, numbers: Range<usize>) {
     let count = numbers.len();
     let client = client(fabric);
-    let options = PublisherOptions {
+    let options = ProducerOptions {
         level: Level::Quorum,
-        ..PublisherOptions::default()
+        ..ProducerOptions::default()
     };
     let (publisher, outcomes) = client.publisher(options).expect("a publisher");
     std::thread::scope(|scope| {

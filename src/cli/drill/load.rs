@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::account::{Account, Fate, Fault, Log, Number};
+use crate::cli::wait::{wait, wait_within};
 use crate::client::{
-    Address, Client, ClientError, ConnectOptions, Item, Level, Outcomes, PublisherOptions, Start,
+    Address, Client, ClientError, Confirm, ConnectOptions, Item, Level, ProducerOptions, Start,
     Subscription, Wanted,
 };
 use crate::topology::Topology;
@@ -19,6 +20,9 @@ use crate::types::{ChannelName, Offset, Partition, Record, Span};
 
 /// How often a producer catches up with its rate.
 const PACE: Duration = Duration::from_millis(10);
+
+/// What a producer has on its way: about two thousand of its records.
+const WINDOW: usize = 700_000;
 
 /// Records read of one channel before the others have their turn.
 const ITEMS_PER_TURN: usize = 1_000;
@@ -92,30 +96,36 @@ impl Load {
     /// Publishes `rate` records a second until told to stop, and notes what becomes of each one.
     pub(super) fn produce(&self, producer: u32, rate: u64) -> Result<(), ClientError> {
         let client = self.client(producer as usize)?;
-        let (publisher, outcomes) = client.publisher(PublisherOptions {
+        let sender = client.producer(ProducerOptions {
             level: Level::Quorum,
-            window_records: 2_000,
-            ..PublisherOptions::default()
+            window_bytes: WINDOW,
+            ..ProducerOptions::default()
         })?;
+        let (sent, confirms) = mpsc::channel();
         thread::scope(|scope| {
-            scope.spawn(|| self.note_outcomes(producer, outcomes));
+            scope.spawn(|| self.note_outcomes(producer, confirms));
             let began = Instant::now();
             let mut number = 0;
             while !self.stop.load(Ordering::Acquire) {
                 let due = began.elapsed().as_micros() * u128::from(rate) / 1_000_000;
                 while u128::from(number) < due && !self.stop.load(Ordering::Acquire) {
-                    publisher.send(&self.record(Number { producer, number }))?;
+                    let record = self.record(Number { producer, number });
+                    let confirm = wait(sender.send(&record)).map_err(|_| ClientError::Closed)?;
+                    if sent.send(confirm).is_err() {
+                        return Err(ClientError::Closed);
+                    }
                     number += 1;
                 }
                 thread::park_timeout(PACE);
             }
-            drop(publisher);
+            drop(sent);
             Ok(())
         })
     }
 
-    fn note_outcomes(&self, producer: u32, outcomes: Outcomes) {
-        for outcome in outcomes {
+    fn note_outcomes(&self, producer: u32, confirms: mpsc::Receiver<Confirm>) {
+        for confirm in confirms {
+            let outcome = wait(confirm);
             self.account().note(producer, Fate::from(&outcome));
         }
     }
@@ -137,10 +147,10 @@ impl Load {
         let client = self.client(first)?;
         let mut log = Log::default();
         let subscriptions = self.channels.iter().map(|channel| {
-            client.subscribe(Wanted {
+            wait(client.subscribe(Wanted {
                 channel: Some(channel.name.clone()),
                 ..Wanted::new(&channel.pattern, Start::Start)
-            })
+            }))
         });
         let mut subscriptions = subscriptions.collect::<Result<Vec<_>, _>>()?;
         let mut moved = Instant::now();
@@ -186,20 +196,24 @@ impl Load {
         let mut addresses: Vec<Address> = self.endpoints.iter().map(Address::open).collect();
         let first = first % addresses.len().max(1);
         addresses.rotate_left(first);
-        Client::connect(ConnectOptions {
+        wait(Client::connect(ConnectOptions {
             timeout: Span::from_secs(30),
             name: "weft drill".to_owned(),
+            spread: false,
             ..ConnectOptions::new(addresses)
-        })
+        }))
     }
 }
 
 /// The next item, if one comes soon.
 fn next(subscription: &mut Subscription) -> Result<Option<Item>, ClientError> {
-    match subscription.next_within(PACE) {
-        Ok(item) => Ok(Some(item)),
-        Err(ClientError::NoAnswer(_)) => Ok(None),
-        Err(error) => Err(error),
+    let item = match subscription.try_next() {
+        Some(item) => Some(Some(item)),
+        None => wait_within(PACE, subscription.next()),
+    };
+    match item {
+        Some(item) => item.unwrap_or(Err(ClientError::Closed)).map(Some),
+        None => Ok(None),
     }
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use weft::client::Address;
 use weft::types::Wall;
 use weft::wire::client::{
-    Confirmed, Deliver, Message, NodeEndpoints, Publish, Refuse, Reply, Request, Run, Stamped,
-    Subscribe, Welcome,
+    Confirmed, DeclaredChannel, Deliver, Message, NodeEndpoints, Publish, Refuse, Reply, Request,
+    Run, Stamped, Subscribe, Welcome,
 };
 use weft::wire::records::{RawRecords, encode_record};
 use weft::wire::{Code, decode_request, encode_reply};
@@ -98,6 +98,18 @@ impl Played {
             frame_max: 1 << 20,
             window: 1 << 16,
             nodes: self.peers.clone(),
+            channels: [
+                ("orders", "stream"),
+                ("audit", "stream"),
+                ("ticks", "signal"),
+            ]
+            .map(|(name, kind)| DeclaredChannel {
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+                subjects: vec![format!("{name}.#")],
+                partitions: 4,
+            })
+            .to_vec(),
             ..Welcome::default()
         }));
     }

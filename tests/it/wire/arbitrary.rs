@@ -212,6 +212,14 @@ fn welcome() -> BoxedStrategy<Reply> {
             public_key,
         },
     );
+    let channel = (text(), text(), vec(text(), 0..4), any::<u32>()).prop_map(
+        |(name, kind, subjects, partitions)| DeclaredChannel {
+            name,
+            kind,
+            subjects,
+            partitions,
+        },
+    );
     (
         any::<u32>(),
         text(),
@@ -220,10 +228,10 @@ fn welcome() -> BoxedStrategy<Reply> {
         option::of(text()),
         number(),
         (number(), number(), option::of(number())),
-        vec(node, 0..4),
+        (vec(node, 0..4), vec(channel, 0..4)),
     )
         .prop_map(
-            |(version, fabric, node, epoch, principal, frame_max, windows, nodes)| {
+            |(version, fabric, node, epoch, principal, frame_max, windows, declared)| {
                 Reply::Welcome(Welcome {
                     version,
                     fabric,
@@ -234,7 +242,8 @@ fn welcome() -> BoxedStrategy<Reply> {
                     window: windows.0,
                     producer_window: windows.1,
                     next_sequence: windows.2,
-                    nodes,
+                    nodes: declared.0,
+                    channels: declared.1,
                 })
             },
         )

@@ -1,0 +1,89 @@
+//! How the handles of one client speak to its thread.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::error::ClientError;
+use super::reader::ReaderEvent;
+use super::session::Command;
+use crate::wire::client::{CursorReply, Reply};
+
+/// The way to the thread. Once the last handle drops it, the thread finishes what it was given.
+#[derive(Debug)]
+pub(super) struct Link {
+    orders: Sender<Order>,
+    /// Its other end ends the thread's sleep, by a byte or by being all that is left.
+    wake: UnixStream,
+    awake: Arc<AtomicBool>,
+    next: AtomicU64,
+}
+
+/// A command, and where its answers go.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) command: Command,
+    pub(super) answer: Option<Answer>,
+}
+
+/// Where answers go.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The room of a producer, which is closed with it.
+    Lane(u64, RoomEnd),
+    /// Events of a subscription.
+    Reader(u64, mpsc::UnboundedSender<ReaderEvent>),
+    /// The answer to a question.
+    Reply(u64, oneshot::Sender<Result<Reply, ClientError>>),
+    /// The answer to what was asked of a cursor.
+    Cursor(u64, oneshot::Sender<Result<CursorReply, ClientError>>),
+    /// Told once everything is sent and the thread is about to end.
+    Closed(oneshot::Sender<()>),
+}
+
+/// The thread's end of a producer's room. Dropping it tells those who wait for room that there
+/// will be none.
+#[derive(Debug)]
+pub(super) struct RoomEnd(pub(super) Arc<Semaphore>);
+
+impl Drop for RoomEnd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Link {
+    pub(super) fn new(orders: Sender<Order>, wake: UnixStream, awake: Arc<AtomicBool>) -> Self {
+        Self {
+            orders,
+            wake,
+            awake,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Tells the thread.
+    pub(super) fn order(
+        &self,
+        command: Command,
+        answer: Option<Answer>,
+    ) -> Result<(), ClientError> {
+        self.orders
+            .send(Order { command, answer })
+            .map_err(|_| ClientError::Closed)?;
+        if !self.awake.swap(true, Ordering::AcqRel) {
+            // Full means that the thread has more than one byte to wake up by.
+            let _ = (&self.wake).write(&[1]);
+        }
+        Ok(())
+    }
+
+    /// Numbers producers, subscriptions and questions; far from the numbers of publishes.
+    pub(super) fn next(&self) -> u64 {
+        (1 << 40) + self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
