@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::disk::{DiskEnd, DiskThreads};
 use super::duties::{Link, Listener, Peers, Publisher, Subscriber};
 use super::error::StartError;
+use super::local::{self, LocalPort};
 use super::messages::{Counters, Event, Fail, Flush, SocketName};
 use super::node::{Clock, NodeActor, Port, Ports};
 use super::socket::{Duty, Shared, SocketActor};
@@ -53,6 +54,7 @@ impl AllMade {
 pub(super) struct Ends {
     pub(super) flush: Vec<Recipient<Flush>>,
     pub(super) fail: Vec<(SocketName, Recipient<Fail>)>,
+    pub(super) local: LocalPort,
 }
 
 impl Ends {
@@ -82,9 +84,11 @@ pub(super) fn start_actors(
         counters: counters.clone(),
         events: events.clone(),
     };
+    let (local, locals) = local::port(ctx.address().recipient());
     let mut ends = Ends {
         flush: Vec::new(),
         fail: Vec::new(),
+        local,
     };
     let mut listeners = Vec::new();
     for (made, endpoint) in made.listeners.into_iter().zip(&sockets.node().clients) {
@@ -124,6 +128,7 @@ pub(super) fn start_actors(
         clock,
         outbox: Outbox::new(),
         ports,
+        locals,
         disk,
         counters,
         board,

@@ -12,6 +12,7 @@ mod fatal;
 mod gate;
 mod housekeeping;
 mod keys;
+mod local;
 mod messages;
 mod monitor;
 mod node;
@@ -22,5 +23,6 @@ mod socket;
 mod sockets;
 
 pub use error::StartError;
+pub use local::{Ear, LocalPort, LocalSession};
 pub use messages::SocketName;
-pub use run::{Exit, NodeHandle, run_node, spawn_node};
+pub use run::{Exit, NodeHandle, Start, run_node, spawn_node};

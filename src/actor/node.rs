@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::disk::DiskThreads;
 use super::duties::{Link, Listener, Publisher, Subscriber};
+use super::local::{LOCAL, Locals, Wake};
 use super::messages::{Completed, Counters, Event, Inputs, Orders};
 use super::messages::{ToClient, ToSubscribers, Want};
 use super::socket::{Duty, SocketActor};
@@ -29,6 +30,7 @@ pub(super) struct NodeActor {
     /// What the core said and nobody has carried out yet; empty between steps.
     pub(super) outbox: Outbox,
     pub(super) ports: Ports,
+    pub(super) locals: Locals,
     pub(super) disk: DiskThreads,
     pub(super) counters: Counters,
     /// Where the node shows how it is, if anybody may look.
@@ -93,11 +95,16 @@ impl NodeActor {
     /// Tells the core what happened, all of it in one step, and carries out what it says.
     fn step(&mut self, inputs: impl IntoIterator<Item = Input>) {
         self.node.step(self.clock.now(), inputs, &mut self.outbox);
-        self.execute();
+        let mut came = self.execute();
+        while !came.is_empty() {
+            self.node.step(self.clock.now(), came, &mut self.outbox);
+            came = self.execute();
+        }
     }
 
-    /// Carries out what the core said since the last time.
-    fn execute(&mut self) {
+    /// Carries out what the core said since the last time. What came of it at once.
+    fn execute(&mut self) -> Vec<Input> {
+        let mut came = Vec::new();
         for output in std::mem::take(&mut self.outbox) {
             match output {
                 Output::ToClient {
@@ -105,12 +112,16 @@ impl NodeActor {
                     frames,
                     droppable,
                 } => {
-                    if let Some(port) = self.ports.listeners.get_mut(usize::from(client.listener)) {
-                        port.orders.push(ToClient {
-                            client,
-                            frames,
-                            droppable,
-                        });
+                    let index = usize::from(client.listener);
+                    let order = ToClient {
+                        client,
+                        frames,
+                        droppable,
+                    };
+                    if order.client.listener == LOCAL {
+                        came.extend(self.locals.deliver(order));
+                    } else if let Some(port) = self.ports.listeners.get_mut(index) {
+                        port.orders.push(order);
                     }
                 }
                 Output::ToPeer { peer, lane, frame } => self.send_to_peer(peer, lane, frame),
@@ -130,6 +141,7 @@ impl NodeActor {
             }
         }
         self.ports.send();
+        came
     }
 
     fn send_to_peer(&mut self, peer: NodeName, lane: Lane, frame: Bytes) {
@@ -187,6 +199,15 @@ impl Handler<Completed> for NodeActor {
 
     fn handle(&mut self, Completed(input): Completed, _: &mut Context<Self>) {
         self.step([input]);
+    }
+}
+
+impl Handler<Wake> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
+        let inputs = self.locals.take();
+        self.step(inputs);
     }
 }
 

@@ -1,16 +1,18 @@
 //! A node from start to stop: opens the data folder, lets nobody in before the gate is proven,
 //! binds everything, and runs the actors until told to stop.
 
+use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use actix::prelude::*;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::assemble::{AllMade, Ends, start_actors};
 use super::disk::DiskEnd;
@@ -18,6 +20,7 @@ use super::error::StartError;
 use super::fatal;
 use super::gate::Gate;
 use super::keys::{self, AllowList};
+use super::local::LocalPort;
 use super::messages::{Event, Fail, Flush, Inputs, SocketName};
 use super::node::{Clock, NodeActor, duration};
 use super::process::{fresh_incarnation, raise_open_files, stop_on_signals};
@@ -44,18 +47,31 @@ pub enum Exit {
 #[derive(Debug)]
 pub struct NodeHandle {
     events: UnboundedSender<Event>,
-    thread: Option<JoinHandle<Exit>>,
+    local: LocalPort,
+    ended: Option<oneshot::Receiver<Exit>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl NodeHandle {
     /// Stops the node gracefully and waits until it has stopped, 5 s at most.
-    pub fn stop(mut self) -> Exit {
-        self.stop_and_join()
+    pub async fn stop(mut self) -> Exit {
+        let _ = self.events.send(Event::Stop);
+        let exit = match self.ended.take() {
+            Some(ended) => ended.await.ok(),
+            None => None,
+        };
+        self.join();
+        exit.unwrap_or_else(|| Exit::Failed("the node's thread has ended".to_owned()))
     }
 
     /// Whether the node has ended by itself; `stop` says why.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Where clients of this process come in.
+    pub fn local(&self) -> &LocalPort {
+        &self.local
     }
 
     /// Fails one of its sockets as if libzmq had, to see that it is opened again. For drills.
@@ -64,84 +80,98 @@ impl NodeHandle {
         let _ = self.events.send(Event::Fail(socket));
     }
 
-    fn stop_and_join(&mut self) -> Exit {
-        let _ = self.events.send(Event::Stop);
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(exit)) => exit,
-            Some(Err(_)) | None => Exit::Failed("the node's thread has ended".to_owned()),
-        }
+    fn join(&mut self) {
+        // One that panicked has ended the process.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl Drop for NodeHandle {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.stop_and_join();
+            let _ = self.events.send(Event::Stop);
+            self.join();
         }
     }
 }
 
-/// Runs a node on this thread until SIGINT or SIGTERM, or until it cannot go on. `data` is its
-/// folder; `seed` decides all that is random in the core, and is another one for each start.
-/// `replaces`: a folder of this node is gone for good, and this one takes its place.
+/// What a start needs beside the topology and the node's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Decides all that is random in the core; another one for each start.
+    pub seed: u64,
+    /// A folder of this node is gone for good, and this one takes its place.
+    pub replaces: bool,
+}
+
+/// Runs a node on this thread until SIGINT or SIGTERM, or until it cannot go on.
 ///
 /// # Errors
 /// Why it did not start. Nothing is bound then.
-pub fn run_node(
-    topology: Topology,
-    name: &str,
-    data: &Path,
-    seed: u64,
-    replaces: bool,
-) -> Result<Exit, StartError> {
+pub fn run_node(topology: Topology, name: &str, start: &Start) -> Result<Exit, StartError> {
     fatal::end_process_on_panic();
     raise_open_files(topology.limits.sessions_max);
-    let mut prepared = Prepared::new(topology, name, data, seed)?;
-    prepared.replaces = replaces;
+    let prepared = Prepared::new(topology, name, start)?;
     let (events, inbox) = unbounded_channel();
     let to_stop = events.clone();
     let signals = move || stop_on_signals(to_stop);
-    prepared.run(events, inbox, signals, || {})
+    prepared.run(events, inbox, signals, |_| {})
 }
 
-/// Starts a node on a thread of its own. Returns once everything is bound. `data` and `seed` are as
-/// for [`run_node`].
+/// Starts a node on a thread of its own. Done once everything is bound. To cancel it stops what
+/// has begun.
 ///
 /// # Errors
 /// Why it did not start. Nothing is bound then.
-pub fn spawn_node(
+pub async fn spawn_node(
     topology: Topology,
     name: &str,
-    data: &Path,
-    seed: u64,
+    start: Start,
 ) -> Result<NodeHandle, StartError> {
-    let (name, data) = (name.to_owned(), data.to_owned());
+    let name = name.to_owned();
     let (events, inbox) = unbounded_channel();
-    let (started, outcome) = mpsc::channel();
+    let (started, outcome) = oneshot::channel();
+    let (ends, ended) = oneshot::channel();
     let own = events.clone();
     let body = move || {
         fatal::end_process_on_panic();
-        let failed = started.clone();
-        let ready = move || drop(started.send(Ok(())));
-        let exit = Prepared::new(topology, &name, &data, seed)
-            .and_then(|prepared| prepared.run(own, inbox, || Ok(()), ready));
-        exit.unwrap_or_else(|error| {
+        let started = Cell::new(Some(started));
+        let tell = |told: Result<LocalPort, StartError>| {
+            let taken = started
+                .take()
+                .is_some_and(|started| started.send(told).is_ok());
+            if !taken {
+                // Nobody waits for it any more.
+                let _ = own.send(Event::Stop);
+            }
+        };
+        let exit = Prepared::new(topology, &name, &start).and_then(|prepared| {
+            let ready = |local| tell(Ok(local));
+            prepared.run(own.clone(), inbox, || Ok(()), ready)
+        });
+        let exit = exit.unwrap_or_else(|error| {
             let text = error.to_string();
-            // Whoever waits for the start takes it; there is nobody else.
-            let _ = failed.send(Err(error));
+            tell(Err(error));
             Exit::Failed(text)
-        })
+        });
+        // Whoever dropped the handle did not want to know.
+        let _ = ends.send(exit);
+    };
+    let failed = |why| StartError::System {
+        what: "the node's thread",
+        why,
     };
     let thread = std::thread::Builder::new()
         .name("weft-node".to_owned())
         .spawn(body)
-        .map_err(|why| StartError::System {
-            what: "the node's thread",
-            why,
-        })?;
-    match outcome.recv() {
-        Ok(Ok(())) => Ok(NodeHandle {
+        .map_err(failed)?;
+    match outcome.await {
+        Ok(Ok(local)) => Ok(NodeHandle {
             events,
+            local,
+            ended: Some(ended),
             thread: Some(thread),
         }),
         Ok(Err(error)) => {
@@ -149,10 +179,7 @@ pub fn spawn_node(
             let _ = thread.join();
             Err(error)
         }
-        Err(mpsc::RecvError) => Err(StartError::System {
-            what: "the node's thread",
-            why: std::io::Error::other("it has ended"),
-        }),
+        Err(_) => Err(failed(io::Error::other("it has ended"))),
     }
 }
 
@@ -171,7 +198,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(topology: Topology, name: &str, data: &Path, seed: u64) -> Result<Self, StartError> {
+    fn new(topology: Topology, name: &str, start: &Start) -> Result<Self, StartError> {
         let topology = Arc::new(topology);
         let name = NodeName::from(name);
         let node = topology
@@ -180,7 +207,7 @@ impl Prepared {
             .clone();
         let keys = keys::load(&topology, &node)?;
         let mut recovery = Recovery::new(&topology.limits);
-        let journal = open_journal(&topology, &name, data, &mut recovery)?;
+        let journal = open_journal(&topology, &name, &start.data, &mut recovery)?;
         let context = zmq::Context::new();
         let gate = match &keys {
             Some(keys) => {
@@ -199,8 +226,8 @@ impl Prepared {
             http,
             journal,
             recovery,
-            seed,
-            replaces: false,
+            seed: start.seed,
+            replaces: start.replaces,
             gate,
         })
     }
@@ -211,7 +238,7 @@ impl Prepared {
         events: UnboundedSender<Event>,
         mut inbox: UnboundedReceiver<Event>,
         signals: impl FnOnce() -> Result<(), StartError>,
-        ready: impl FnOnce(),
+        ready: impl FnOnce(LocalPort),
     ) -> Result<Exit, StartError> {
         let Self {
             topology,
@@ -246,7 +273,7 @@ impl Prepared {
             signals()?;
             let (actor, ends, disk) = start_actors(&sockets, made, journal, core, &events)?;
             tracing::info!("ready: {}", describe(&sockets));
-            ready();
+            ready(ends.local.clone());
             Ok((drive(&actor, &ends, &mut inbox).await, disk))
         });
         drop(server);

@@ -134,8 +134,8 @@ fn unreachable(error: ClientError) -> Failure {
 }
 
 fn address(server: &Server) -> Address {
-    Address {
-        endpoint: server.endpoint.clone(),
-        server_key: server.key.clone(),
+    match &server.key {
+        Some(key) => Address::curve(&server.endpoint, key.clone()),
+        None => Address::open(&server.endpoint),
     }
 }

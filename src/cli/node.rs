@@ -2,21 +2,20 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use ring::rand::SecureRandom;
 use rustix::process::{Signal, getpid, kill_process};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use super::{Failure, options};
-use crate::actor::{self, Exit, StartError};
+use crate::actor::{self, Exit, Start, StartError};
+use crate::embed::NodeOptions;
 use crate::topology::Topology;
-use crate::types::NodeName;
 
 /// How long what another process holds is waited for: a node stops within this.
 const PREDECESSOR_STOPS: Duration = Duration::from_secs(5);
@@ -53,15 +52,20 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         stop_with_stdin();
     }
     let topology = options::read_topology(Some(&args.file))?;
-    let data = args.data.unwrap_or_else(|| folder(&topology, &args.name));
-    let seed = args.seed.map_or_else(draw, Ok)?;
-    tracing::info!("data in {}; seed {seed}", data.display());
+    let options = NodeOptions {
+        data: args.data,
+        replaces: args.replace,
+        seed: args.seed,
+    };
+    let start = options
+        .resolve(&topology, &args.name)
+        .map_err(Failure::internal)?;
+    tracing::info!("data in {}; seed {}", start.data.display(), start.seed);
     let patience = match args.exit_with_parent {
         true => PREDECESSOR_STOPS,
         false => Duration::ZERO,
     };
-    let folder = (data.as_path(), seed, args.replace);
-    match run_once_free(&topology, &args.name, folder, patience) {
+    match run_once_free(&topology, &args.name, &start, patience) {
         Ok(Exit::Stopped) => Ok(ExitCode::SUCCESS),
         Ok(Exit::Failed(why)) => Err(Failure::internal(format!("node {}: {why}", args.name))),
         Err(error) => Err(Failure::User(miette::miette!(
@@ -76,13 +80,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 fn run_once_free(
     topology: &Topology,
     name: &str,
-    (data, seed, replaces): (&Path, u64, bool),
+    start: &Start,
     patience: Duration,
 ) -> Result<Exit, StartError> {
     let deadline = Instant::now() + patience;
     let mut told = false;
     loop {
-        match actor::run_node(topology.clone(), name, data, seed, replaces) {
+        match actor::run_node(topology.clone(), name, start) {
             Err(error) if error.is_in_use() && Instant::now() < deadline => {
                 if !told {
                     tracing::info!("waits until another process has stopped: {error}");
@@ -93,21 +97,6 @@ fn run_once_free(
             ended => return ended,
         }
     }
-}
-
-fn folder(topology: &Topology, name: &str) -> PathBuf {
-    topology
-        .node(&NodeName::from(name))
-        .and_then(|node| node.data.clone())
-        .unwrap_or_else(|| PathBuf::from("weft-data").join(name))
-}
-
-fn draw() -> Result<u64, Failure> {
-    let mut bytes = [0; 8];
-    ring::rand::SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| Failure::internal("the system's random generator gave nothing"))?;
-    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Asks this process to stop, as SIGTERM does, once nobody holds the other end of stdin.

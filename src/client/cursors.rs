@@ -28,6 +28,28 @@ impl Subscription {
     ///
     /// # Errors
     /// [`ClientError::NoCursor`] if the record did not come by a cursor; [`ClientError::Closed`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::{Item, Start, Wanted};
+    ///
+    /// client.publish(&Record::new("orders.eu.new", "a hat")).await?;
+    /// let mut orders = client
+    ///     .subscribe(Wanted {
+    ///         cursor: Some("billing".to_owned()),
+    ///         ..Wanted::new("orders.#", Start::Start)
+    ///     })
+    ///     .await?;
+    /// if let Some(Item::Record(order)) = orders.next().await.transpose()? {
+    ///     orders.ack(&order)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ack(&self, delivered: &Delivered) -> Result<(), ClientError> {
         let mut ack = self.ack_of(delivered)?;
         ack.first = Some(ack.offset);
@@ -42,6 +64,28 @@ impl Subscription {
     /// [`ClientError::Refused`] if the cursor has another holder by now; [`ClientError::NoAnswer`]
     /// and [`ClientError::Unanswered`] if it is not known: what it was for is delivered again if
     /// it was lost.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::{Item, Start, Wanted};
+    ///
+    /// client.publish(&Record::new("orders.eu.new", "a hat")).await?;
+    /// let mut orders = client
+    ///     .subscribe(Wanted {
+    ///         cursor: Some("billing".to_owned()),
+    ///         ..Wanted::new("orders.#", Start::Start)
+    ///     })
+    ///     .await?;
+    /// if let Some(Item::Record(order)) = orders.next().await.transpose()? {
+    ///     orders.commit(&order).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn commit(&self, delivered: &Delivered) -> Result<(), ClientError> {
         let ack = self.ack_of(delivered)?;
         let ticket = self.link.next();
@@ -76,6 +120,25 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::client::{Start, Wanted};
+    ///
+    /// let wanted = Wanted {
+    ///     cursor: Some("billing".to_owned()),
+    ///     ..Wanted::new("orders.#", Start::End)
+    /// };
+    /// let orders = client.subscribe(wanted).await?;
+    /// let channel = "orders".into();
+    /// let cursor = client.seek_cursor(&channel, 0, "billing", Start::Start).await?;
+    /// assert_eq!(cursor.positions[0].floor, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn seek_cursor(
         &self,
         channel: &ChannelName,
@@ -97,6 +160,23 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::client::{Start, Wanted};
+    ///
+    /// let wanted = Wanted {
+    ///     cursor: Some("billing".to_owned()),
+    ///     ..Wanted::new("orders.#", Start::End)
+    /// };
+    /// let orders = client.subscribe(wanted).await?;
+    /// client.delete_cursor(&"orders".into(), 0, "billing").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn delete_cursor(
         &self,
         channel: &ChannelName,

@@ -6,6 +6,21 @@ use crate::types::Span;
 use crate::wire::client::Refuse;
 
 /// Why a call of the client failed.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::client::ClientError;
+///
+/// match client.subscribe("invoices.#").await {
+///     Err(ClientError::Refused(refusal)) => assert_eq!(refusal.name, "no_channel"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// `ConnectOptions` holds no endpoint. Nothing was done.
@@ -51,6 +66,21 @@ pub enum ClientError {
 }
 
 /// Why one record has no confirm.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::{PublishError, Retry};
+///
+/// let error = client.publish(&Record::new("invoices.new", "x")).await.unwrap_err();
+/// assert_eq!(error.retry(), Retry::Never);
+/// assert!(matches!(error, PublishError::Refused(_)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// Refused for good, or until the time for it was over. It is not stored.
@@ -64,7 +94,72 @@ pub enum PublishError {
     NotSent(String),
 }
 
+/// Whether to do the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It fails again.
+    Never,
+    /// It may succeed later, and does no harm.
+    Later,
+    /// It may succeed later; if the first attempt did all the same, a record is stored twice.
+    MayRepeat,
+}
+
+impl ClientError {
+    /// Whether to do the same again. The client itself has tried for as long as it was allowed to.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Refused(refusal) => refusal.advice(),
+            Self::Unreachable { .. } | Self::NoAnswer(_) | Self::Unanswered => Retry::Later,
+            Self::NoEndpoint
+            | Self::BadEndpoint { .. }
+            | Self::Protocol(_)
+            | Self::NoCursor
+            | Self::CursorLost(_)
+            | Self::Closed => Retry::Never,
+        }
+    }
+}
+
+impl PublishError {
+    /// Whether to publish the same record again. The client itself has tried for as long as it was
+    /// allowed to.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Refused(refusal) => refusal.advice(),
+            Self::Unknown(_) => Retry::MayRepeat,
+            Self::NotSent(_) => Retry::Later,
+        }
+    }
+}
+
+impl Refusal {
+    fn advice(&self) -> Retry {
+        match self.retry {
+            true => Retry::Later,
+            false => Retry::Never,
+        }
+    }
+}
+
 /// A `refuse` as its receiver sees it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::PublishError;
+///
+/// let refused = client.publish(&Record::new("invoices.new", "x")).await;
+/// if let Err(PublishError::Refused(refusal)) = refused {
+///     assert_eq!((refusal.code, refusal.retry), (202, false));
+///     println!("{}", refusal.message);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} ({code}): {message}")]
 pub struct Refusal {

@@ -1,13 +1,12 @@
 //! The client as an application holds it.
 
 use std::fmt;
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::oneshot;
 
+use super::bell::Bell;
 use super::error::{ClientError, PublishError};
 use super::link::{Answer, Link};
 use super::options::{ConnectOptions, Level, ProducerOptions, Wanted};
@@ -26,6 +25,26 @@ use crate::wire::client::{Reply, Welcome};
 ///
 /// Once the last clone, producer and subscription is dropped, the session ends in the background,
 /// after what was published. [`close`](Self::close) waits for that.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::{Item, Start, Wanted};
+///
+/// let record = Record::new("orders.eu.new", "two shirts").with_key("customer-42");
+/// client.publish(&record).await?;
+///
+/// let mut orders = client.subscribe(Wanted::new("orders.eu.*", Start::Start)).await?;
+/// if let Some(Item::Record(delivered)) = orders.next().await.transpose()? {
+///     assert_eq!(delivered.record, record);
+/// }
+/// client.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     pub(super) link: Arc<Link>,
@@ -44,6 +63,21 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] after `options.timeout`, with the likely cause per endpoint.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// # let endpoints = format!("ipc://{}/clients", _folder.path().display());
+    /// use weft::Client;
+    ///
+    /// // As in "tcp://10.0.0.1:7101,tcp://10.0.0.2:7101".
+    /// let client = Client::connect(endpoints.as_str()).await?;
+    /// assert_eq!(client.welcome().node, "a");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
         let mut options = options.into();
         if options.addresses.is_empty() {
@@ -59,17 +93,13 @@ impl Client {
             endpoint: "the client's own thread".to_owned(),
             reason: error.to_string(),
         };
-        let (wake, woken) = UnixStream::pair().map_err(unusable)?;
-        wake.set_nonblocking(true).map_err(unusable)?;
-        woken.set_nonblocking(true).map_err(unusable)?;
+        let bell = Arc::new(Bell::new().map_err(unusable)?);
         let (orders, receiver) = mpsc::channel();
         let (ready, connected) = oneshot::channel();
-        let awake = Arc::new(AtomicBool::new(false));
-        let link = Arc::new(Link::new(orders, wake, Arc::clone(&awake)));
+        let link = Arc::new(Link::new(orders, Arc::clone(&bell)));
         let ends = thread::Ends {
             orders: receiver,
-            woken,
-            awake,
+            bell,
             ready: Some(ready),
         };
         thread::spawn(options, ends).map_err(unusable)?;
@@ -90,6 +120,18 @@ impl Client {
     }
 
     /// What the first node said of itself and the fabric.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// let channels = client.welcome().channels.iter();
+    /// let names: Vec<&str> = channels.map(|channel| channel.name.as_str()).collect();
+    /// assert_eq!(names, ["orders", "ticks"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn welcome(&self) -> &Welcome {
         &self.own.welcome
     }
@@ -102,6 +144,22 @@ impl Client {
     ///
     /// # Errors
     /// [`PublishError`] says whether the record may be stored all the same.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::Receipt;
+    ///
+    /// let record = Record::new("orders.eu.new", "two shirts");
+    /// if let Receipt::Stored { id, .. } = client.publish(&record).await? {
+    ///     println!("stored for ever as {id}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn publish(&self, record: &Record) -> Result<Receipt, PublishError> {
         self.own.confirmed.send(record).await?.await
     }
@@ -111,6 +169,18 @@ impl Client {
     ///
     /// # Errors
     /// [`PublishError::NotSent`] if the client is closed.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    ///
+    /// client.publish_unconfirmed(&Record::new("ticks.eurusd", "1.0843")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn publish_unconfirmed(&self, record: &Record) -> Result<(), PublishError> {
         self.own.unconfirmed.send_untold(record).await
     }
@@ -119,6 +189,27 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Closed`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::ProducerOptions;
+    ///
+    /// let producer = client.producer(ProducerOptions::default())?;
+    /// let mut confirms = Vec::new();
+    /// for number in 0..100 {
+    ///     let record = Record::new("orders.eu.new", number.to_string()).with_key("customer-42");
+    ///     confirms.push(producer.send(&record).await?);
+    /// }
+    /// for confirm in confirms {
+    ///     confirm.await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn producer(&self, options: ProducerOptions) -> Result<Producer, ClientError> {
         Producer::open(self.link.clone(), options, random()?)
     }
@@ -128,6 +219,25 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason; [`ClientError::NoAnswer`] if no node took
     /// the subscription in time.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::client::{Start, Wanted};
+    ///
+    /// // What comes from now on.
+    /// let ticks = client.subscribe("ticks.#").await?;
+    /// // History first, at a cursor that outlives its readers.
+    /// let billing = Wanted {
+    ///     cursor: Some("billing".to_owned()),
+    ///     ..Wanted::new("orders.#", Start::Start)
+    /// };
+    /// let orders = client.subscribe(billing).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn subscribe(&self, wanted: impl Into<Wanted>) -> Result<Subscription, ClientError> {
         Subscription::open(self.link.clone(), wanted.into()).await
     }
@@ -136,6 +246,19 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NoAnswer`] if no node answered in time.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::node::NodeView;
+    ///
+    /// let view: NodeView = rmp_serde::from_slice(&client.inspect().await?)?;
+    /// assert_eq!(view.node, "a");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn inspect(&self) -> Result<Vec<u8>, ClientError> {
         match self.ask(Question::Inspect).await? {
             Reply::View(view) => Ok(view.body),
@@ -149,6 +272,22 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the node's reason; [`ClientError::NoAnswer`] if no node
     /// answered in time.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::wire::audit::Audit;
+    ///
+    /// # client.publish(&weft::Record::new("orders.x", "x")).await?;
+    /// let (from, to) = (1, 100);
+    /// let audit = Audit { id: None, channel: "orders".into(), partition: 0, from, to };
+    /// let audited = client.audit(audit).await?;
+    /// assert_eq!(audited.node, "a");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn audit(&self, audit: Audit) -> Result<Audited, ClientError> {
         match self.ask(Question::Audit(audit)).await? {
             Reply::Audited(audited) => Ok(audited),
@@ -158,6 +297,23 @@ impl Client {
 
     /// Ends the session, of all clones: nothing more is taken, what was published is sent and
     /// answered, within the time that it may take, and subscriptions end.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::ProducerOptions;
+    ///
+    /// let producer = client.producer(ProducerOptions::default())?;
+    /// let confirm = producer.send(&Record::new("orders.eu.new", "two shirts")).await?;
+    /// client.close().await;
+    /// // It is known by now what became of everything.
+    /// confirm.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(self) {
         let (sender, closed) = oneshot::channel();
         let answer = Some(Answer::Closed(sender));

@@ -390,9 +390,11 @@ impl Lane {
         let Some(flight) = self.flight.take_if(|flight| settled(flight)) else {
             return;
         };
-        for (record, slot) in flight.records.into_iter().zip(flight.slots) {
+        let mut rooms = None;
+        // Whoever waits for the first finds all the others told as well, and is woken once.
+        for (record, slot) in flight.records.into_iter().zip(flight.slots).rev() {
             if let Slot::Done(outcome) = slot {
-                record.promise.keep(outcome);
+                record.promise.keep_room(outcome, &mut rooms);
             }
         }
     }

@@ -1,13 +1,12 @@
 //! How the handles of one client speak to its thread.
 
-use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::bell::Bell;
 use super::error::ClientError;
 use super::reader::ReaderEvent;
 use super::session::Command;
@@ -17,9 +16,7 @@ use crate::wire::client::{CursorReply, Reply};
 #[derive(Debug)]
 pub(super) struct Link {
     orders: Sender<Order>,
-    /// Its other end ends the thread's sleep, by a byte or by being all that is left.
-    wake: UnixStream,
-    awake: Arc<AtomicBool>,
+    bell: Arc<Bell>,
     next: AtomicU64,
 }
 
@@ -57,11 +54,10 @@ impl Drop for RoomEnd {
 }
 
 impl Link {
-    pub(super) fn new(orders: Sender<Order>, wake: UnixStream, awake: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(orders: Sender<Order>, bell: Arc<Bell>) -> Self {
         Self {
             orders,
-            wake,
-            awake,
+            bell,
             next: AtomicU64::new(0),
         }
     }
@@ -75,15 +71,19 @@ impl Link {
         self.orders
             .send(Order { command, answer })
             .map_err(|_| ClientError::Closed)?;
-        if !self.awake.swap(true, Ordering::AcqRel) {
-            // Full means that the thread has more than one byte to wake up by.
-            let _ = (&self.wake).write(&[1]);
-        }
+        self.bell.ring();
         Ok(())
     }
 
     /// Numbers producers, subscriptions and questions; far from the numbers of publishes.
     pub(super) fn next(&self) -> u64 {
         (1 << 40) + self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A thread that has ended needs not be told.
+        let _ = self.order(Command::Close, None);
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! [`Client::connect`] finds a node, [`Client::publish`] and [`Producer`] publish,
 //! [`Client::subscribe`] reads. What decides (`session`, `connection`, `lane`, `reader`) is pure:
-//! it takes the time and a frame and says what to do, and is tested without a socket. `thread` is
-//! the only file that knows ZeroMQ.
+//! it takes the time and a frame and says what to do, and is tested without a socket. `transport`
+//! is the only file that knows ZeroMQ.
 //!
 //! When its node is lost, the client goes on at another one: it sends again what has no answer,
 //! with the same sequence, and resumes each subscription where it stood.
 
+mod bell;
 mod connection;
 mod cursors;
 mod error;
@@ -15,15 +16,18 @@ mod handle;
 mod lane;
 mod lanes;
 mod link;
+mod local;
 mod options;
 mod producer;
 mod reader;
 mod session;
 mod subscription;
 mod thread;
+mod transport;
 
-pub use error::{Cause, ClientError, Failure, PublishError, Refusal};
+pub use error::{Cause, ClientError, Failure, PublishError, Refusal, Retry};
 pub use handle::Client;
+pub use local::{LocalEar, LocalLine, LocalNode};
 pub use options::{Address, ConnectOptions, Level, ProducerOptions, Start, Wanted};
 pub use producer::{Confirm, Outcome, Producer, Receipt};
 pub use subscription::{Delivered, Item, Subscription};

@@ -1,10 +1,24 @@
 //! What a client may be told: where to connect, as whom, how to publish, what to read.
 
+use std::sync::Arc;
+
+use super::local::{Local, LocalNode};
 use crate::topology::{PublicKey, SecretKey};
 use crate::types::{ChannelName, Offset, Span, Wall};
 use crate::wire::client;
 
 /// Where and how to connect.
+///
+/// ```
+/// use weft::client::{Address, ConnectOptions};
+/// use weft::types::Span;
+///
+/// let options = ConnectOptions {
+///     timeout: Span::from_secs(3),
+///     name: "billing".to_owned(),
+///     ..ConnectOptions::new(vec![Address::open("tcp://10.0.0.1:7101")])
+/// };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectOptions {
     /// The client endpoints of one or more nodes, tried one after the other.
@@ -24,15 +38,39 @@ pub struct ConnectOptions {
 }
 
 /// A node's client endpoint.
+///
+/// ```
+/// use weft::client::Address;
+/// use weft::topology::PublicKey;
+///
+/// let open = Address::open("ipc:///run/weft/clients");
+/// let key = PublicKey::parse("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7")?;
+/// let keyed = Address::curve("tcp://10.0.0.1:7101", key);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// As ZeroMQ writes it: `tcp://HOST:PORT` or `ipc://PATH`.
     pub endpoint: String,
     /// The node's public key; the connection then speaks CURVE.
     pub server_key: Option<PublicKey>,
+    /// The node itself, where it is in this process.
+    pub(super) local: Option<Local>,
 }
 
 /// How a producer publishes.
+///
+/// ```
+/// use weft::client::{Level, ProducerOptions};
+/// use weft::types::Span;
+///
+/// // Tells within 5 s, and keeps at most 64 KiB on their way.
+/// let options = ProducerOptions {
+///     level: Level::Quorum,
+///     timeout: Span::from_secs(5),
+///     window_bytes: 64 << 10,
+/// };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerOptions {
     /// What to wait for.
@@ -45,6 +83,13 @@ pub struct ProducerOptions {
 }
 
 /// What a producer waits for.
+///
+/// ```
+/// use weft::client::{Level, ProducerOptions};
+///
+/// // May be lost before it is stored, and costs nobody a wait.
+/// let options = ProducerOptions { level: Level::None, ..ProducerOptions::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// `Quorum` where the channel offers it, else `None`.
@@ -56,6 +101,16 @@ pub enum Level {
 }
 
 /// What to read.
+///
+/// ```
+/// use weft::client::{Start, Wanted};
+///
+/// let wanted = Wanted {
+///     channel: Some("orders".into()),
+///     partition: Some(2),
+///     ..Wanted::new("orders.eu.*", Start::Offset(1041))
+/// };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The subjects.
@@ -73,6 +128,13 @@ pub struct Wanted {
 }
 
 /// Where a subscription starts.
+///
+/// ```
+/// use weft::client::{Start, Wanted};
+/// use weft::types::Wall;
+///
+/// let of_2026 = Wanted::new("orders.#", Start::Time(Wall(1_767_225_600_000)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// At the oldest record.
@@ -129,6 +191,23 @@ impl Address {
         Self {
             endpoint: endpoint.into(),
             server_key: None,
+            local: None,
+        }
+    }
+
+    /// An endpoint that speaks CURVE, of the node with this public key.
+    pub fn curve(endpoint: impl Into<String>, server_key: PublicKey) -> Self {
+        Self {
+            server_key: Some(server_key),
+            ..Self::open(endpoint)
+        }
+    }
+
+    /// A node of this process. `name` is what it is called in errors.
+    pub fn local(name: impl Into<String>, node: Arc<dyn LocalNode>) -> Self {
+        Self {
+            local: Some(Local(node)),
+            ..Self::open(name)
         }
     }
 }

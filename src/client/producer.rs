@@ -26,6 +26,26 @@ const RECORD_OVERHEAD: usize = 256;
 /// known. Every frame has a number, so what is sent again is stored once.
 ///
 /// Records that are on their way when it is dropped go on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::{Level, ProducerOptions};
+///
+/// let producer = client.producer(ProducerOptions {
+///     level: Level::Quorum,
+///     window_bytes: 1 << 20,
+///     ..ProducerOptions::default()
+/// })?;
+/// let first = producer.send(&Record::new("orders.eu.new", "a hat")).await?;
+/// let second = producer.send(&Record::new("orders.eu.new", "a lamp")).await?;
+/// println!("{:?}, {:?}", first.await?, second.await?);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Producer {
     link: Arc<Link>,
     lane: u64,
@@ -35,6 +55,22 @@ pub struct Producer {
 
 /// What becomes of one record: a future that may be awaited, kept for later, or dropped, which
 /// takes nothing back.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::ProducerOptions;
+///
+/// let producer = client.producer(ProducerOptions::default())?;
+/// let confirm = producer.send(&Record::new("orders.eu.new", "a hat")).await?;
+/// // Meanwhile, something else.
+/// let receipt = confirm.await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Confirm(oneshot::Receiver<Outcome>);
 
@@ -42,6 +78,22 @@ pub struct Confirm(oneshot::Receiver<Outcome>);
 pub type Outcome = Result<Receipt, PublishError>;
 
 /// A record that went on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::Receipt;
+///
+/// let stored = client.publish(&Record::new("orders.eu.new", "a hat")).await?;
+/// assert!(matches!(stored, Receipt::Stored { repeated: false, .. }));
+/// let signal = client.publish(&Record::new("ticks.eurusd", "1.0843")).await?;
+/// assert_eq!(signal, Receipt::Taken);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
     /// Synced by a majority of the replicas.
@@ -59,7 +111,7 @@ pub enum Receipt {
 #[derive(Debug)]
 pub(super) struct Promise {
     confirm: Option<oneshot::Sender<Outcome>>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl Producer {
@@ -94,6 +146,21 @@ impl Producer {
     ///
     /// # Errors
     /// [`PublishError::NotSent`] if the client is closed.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::ProducerOptions;
+    ///
+    /// let producer = client.producer(ProducerOptions::default())?;
+    /// let confirm = producer.send(&Record::new("orders.eu.new", "a hat")).await?;
+    /// confirm.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn send(&self, record: &Record) -> Result<Confirm, PublishError> {
         let (sender, receiver) = oneshot::channel();
         self.enter(record, Some(sender)).await?;
@@ -118,7 +185,7 @@ impl Producer {
         let room = room.acquire_many_owned(takes.min(self.room_max)).await;
         let promise = Promise {
             confirm,
-            _room: room.map_err(|_| closed())?,
+            room: room.map_err(|_| closed())?,
         };
         let record = Queued {
             subject: record.subject.clone(),
@@ -135,6 +202,16 @@ impl Producer {
 impl Promise {
     /// Tells what became of the record, and makes room for others.
     pub(super) fn keep(self, outcome: Outcome) {
+        self.keep_room(outcome, &mut None);
+    }
+
+    /// Tells what became of the record. The room of several is made at once, when `rooms` goes, so
+    /// that who waits for room is not woken for each.
+    pub(super) fn keep_room(self, outcome: Outcome, rooms: &mut Option<OwnedSemaphorePermit>) {
+        match rooms {
+            Some(rooms) => rooms.merge(self.room),
+            None => *rooms = Some(self.room),
+        }
         match (self.confirm, outcome) {
             // Whoever dropped the confirm does not want to know.
             (Some(confirm), outcome) => drop(confirm.send(outcome)),
@@ -146,6 +223,24 @@ impl Promise {
 
 impl Confirm {
     /// The outcome, if it is known by now. It is given out once, here or by awaiting.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use weft::Record;
+    /// use weft::client::ProducerOptions;
+    ///
+    /// let producer = client.producer(ProducerOptions::default())?;
+    /// let mut confirm = producer.send(&Record::new("orders.eu.new", "a hat")).await?;
+    /// match confirm.try_now() {
+    ///     Some(outcome) => println!("{outcome:?}"),
+    ///     None => println!("not known yet"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_now(&mut self) -> Option<Outcome> {
         match self.0.try_recv() {
             Ok(outcome) => Some(outcome),

@@ -526,8 +526,8 @@ fn endpoints(welcome: &Welcome, curve: bool) -> impl Iterator<Item = Address> + 
             };
             let downgrade = curve && server_key.is_none() && endpoint.starts_with("tcp://");
             (!downgrade).then(|| Address {
-                endpoint: endpoint.clone(),
                 server_key,
+                ..Address::open(endpoint)
             })
         })
     })

@@ -21,6 +21,29 @@ use super::session::Command;
 
 /// Records of one pattern, in order per partition, without gap or repeat across failovers.
 /// Dropping it ends it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::{Item, Start, Wanted};
+///
+/// let mut orders = client.subscribe(Wanted::new("orders.#", Start::End)).await?;
+/// client.publish(&Record::new("orders.eu.new", "a hat")).await?;
+/// while let Some(item) = orders.next().await {
+///     match item? {
+///         Item::Record(delivered) => {
+///             println!("{:?}: {:?}", delivered.id, delivered.record);
+///             break;
+///         }
+///         Item::Gap { missed, .. } => println!("{missed:?} records are missing here"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Subscription {
     pub(super) link: Arc<Link>,
     pub(super) reader: u64,
@@ -31,6 +54,24 @@ pub struct Subscription {
 }
 
 /// The next thing of a subscription.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::Item;
+///
+/// let mut ticks = client.subscribe("ticks.#").await?;
+/// client.publish(&Record::new("ticks.eurusd", "1.0843")).await?;
+/// match ticks.next().await.transpose()? {
+///     Some(Item::Record(tick)) => assert_eq!(tick.record.subject, "ticks.eurusd"),
+///     other => println!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A record.
@@ -46,6 +87,24 @@ pub enum Item {
 }
 
 /// A record as it was delivered.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::{Item, Start, Wanted};
+///
+/// client.publish(&Record::new("orders.eu.new", "a hat")).await?;
+/// let mut orders = client.subscribe(Wanted::new("orders.#", Start::Start)).await?;
+/// if let Some(Item::Record(order)) = orders.next().await.transpose()? {
+///     assert_eq!(order.channel.as_str(), "orders");
+///     println!("{} of {:?}", order.id.expect("it is stored"), order.time);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// Its channel.
@@ -65,11 +124,37 @@ impl Subscription {
     ///
     /// # Errors
     /// The last item says why, when the node refused or ended the subscription.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// use std::time::Duration;
+    ///
+    /// let mut ticks = client.subscribe("ticks.#").await?;
+    /// // Nothing came, which ends nothing.
+    /// let tick = tokio::time::timeout(Duration::from_millis(10), ticks.next()).await;
+    /// assert!(tick.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn next(&mut self) -> Option<Result<Item, ClientError>> {
         poll_fn(|context| self.poll_item(context)).await
     }
 
     /// The next item if it is here already.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// let mut ticks = client.subscribe("ticks.#").await?;
+    /// assert!(ticks.try_next().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_next(&mut self) -> Option<Result<Item, ClientError>> {
         let mut context = Context::from_waker(Waker::noop());
         match self.poll_item(&mut context) {

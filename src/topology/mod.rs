@@ -26,7 +26,7 @@ pub use model::{
 pub use name::{NameError, check_name};
 pub use parse::parse;
 pub use plan::{Action, Link, NodePlan, PartitionPlan, Plan, Socket, SocketKind, plan};
-pub use problem::{Parsed, Problem, Severity};
+pub use problem::{Parsed, Problem, Severity, TopologyError};
 
 #[cfg(test)]
 mod tests;

@@ -166,6 +166,13 @@ pub struct Keep {
 }
 
 impl Topology {
+    /// Where the node of this name keeps its data, if nobody says otherwise.
+    pub fn data_folder(&self, name: &str) -> PathBuf {
+        self.node(&NodeName::from(name))
+            .and_then(|node| node.data.clone())
+            .unwrap_or_else(|| PathBuf::from("weft-data").join(name))
+    }
+
     /// The node of this name.
     pub fn node(&self, name: &NodeName) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == *name)

@@ -1,6 +1,8 @@
 //! What is wrong with a topology file, and where.
 
 use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -129,5 +131,43 @@ impl Problems {
             why,
             remedy,
         });
+    }
+}
+
+/// A text that declares no topology, and every error in it, each with its line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the topology cannot be used:{}", self.lines())]
+pub struct TopologyError {
+    /// Line, from 1, and what is wrong there.
+    pub errors: Vec<(usize, Problem)>,
+}
+
+impl TopologyError {
+    fn lines(&self) -> String {
+        let line = |(line, problem): &(usize, Problem)| {
+            format!("\n  line {line}: {}; {}", problem.message, problem.remedy)
+        };
+        self.errors.iter().map(line).collect()
+    }
+}
+
+/// Reads a topology file's text. Relative paths in it start at the working directory. Warnings are
+/// passed over; [`parse`](super::parse) tells them.
+impl FromStr for Topology {
+    type Err = TopologyError;
+
+    fn from_str(text: &str) -> Result<Self, TopologyError> {
+        let Parsed { topology, problems } = super::parse(text, Path::new("."));
+        topology.ok_or_else(|| {
+            let errors = problems.into_iter();
+            let errors = errors.filter(|problem| problem.severity == Severity::Error);
+            let line = |problem: &Problem| {
+                let before = text.bytes().take(problem.span.start);
+                1 + before.filter(|byte| *byte == b'\n').count()
+            };
+            TopologyError {
+                errors: errors.map(|problem| (line(&problem), problem)).collect(),
+            }
+        })
     }
 }

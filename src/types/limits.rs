@@ -355,6 +355,9 @@ pub const RESTARTS_MAX: u32 = 10;
 /// A socket that served for this long has recovered; its next failure is the first in a row.
 pub const RESTART_SETTLED: Span = Span::from_secs(10);
 
+/// Frames of a client in the node's own process that the node has not taken; the client keeps more.
+pub const LOCAL_FRAMES_WAITING: usize = 256;
+
 /// How often the shell tells the node what only it can measure.
 pub const GAUGES_EVERY: Span = Span::from_secs(1);
 

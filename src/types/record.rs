@@ -6,6 +6,14 @@ use bytes::Bytes;
 
 /// One application payload as a person or a client library handles it. Nodes that only pass records
 /// on never build one; they carry the encoded bytes.
+///
+/// ```
+/// use weft::Record;
+///
+/// let record = Record::new("orders.eu.new", "two shirts")
+///     .with_key("customer-42")
+///     .with_header("content-type", "text/plain");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Dot-separated words; which channel captures it is the topology's say.

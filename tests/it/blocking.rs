@@ -1,15 +1,18 @@
 //! The client for tests that wait on their own thread, and never for ever.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use weft::Record;
+use weft::actor::StartError;
 use weft::client::{
     self, ClientError, Confirm, ConnectOptions, Delivered, Item, Outcome, Producer,
     ProducerOptions, PublishError, Wanted,
 };
+use weft::embed::NodeOptions;
 use weft::types::Span;
+use weft::{Node, Record, Topology};
 
 /// Longer than anything the client may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,6 +28,16 @@ fn wait_within<F: Future>(most: Duration, future: F) -> Option<F::Output> {
         .build()
         .expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(most, future).await.ok() })
+}
+
+/// Starts a node in this process.
+pub(crate) fn start(topology: Topology, name: &str, data: &Path) -> Result<Node, StartError> {
+    let options = NodeOptions {
+        data: Some(data.to_owned()),
+        seed: Some(1),
+        replaces: false,
+    };
+    wait(Node::start_with(topology, name, options))
 }
 
 #[derive(Debug)]

@@ -536,10 +536,8 @@ fn curve_that_does_not_fit_is_named() {
     let error = unreachable(Address::open(endpoint.clone()));
     assert!(error.contains("--server-key"), "{error}");
     let key = zmq::z85_encode(&other.public_key).expect("z85");
-    let error = unreachable(Address {
-        endpoint,
-        server_key: Some(PublicKey::parse(&key).expect("a key")),
-    });
+    let key = PublicKey::parse(&key).expect("a key");
+    let error = unreachable(Address::curve(endpoint, key));
     assert!(
         error.contains("CURVE") || error.contains("wrong server key"),
         "{error}"

@@ -8,6 +8,7 @@ mod crash;
 mod cursors;
 mod disasters;
 mod drill;
+mod embed;
 mod fabric;
 mod fuzz;
 mod hosts;

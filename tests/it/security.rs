@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use weft::actor::{StartError, spawn_node};
+use weft::actor::StartError;
 use weft::topology::Topology;
 use weft::types::{Incarnation, Record};
 use weft::wire::audit::Audit;
@@ -17,6 +17,7 @@ use weft::wire::peer::{Envelope, PEER_VERSION, PeerMessage, RaftMessage, State};
 use weft::wire::records::encode_record;
 use weft::wire::{REQUESTS, encode_peer, encode_request};
 
+use crate::blocking;
 use crate::support::{CLIENT, Fabric, Keys, PATIENCE, wait_for, wait_until};
 
 /// How a handshake ended, as the one who connects sees it.
@@ -279,7 +280,7 @@ fn a_flood_of_strangers_fills_no_log() {
 }
 
 fn start(fabric: &Fabric, topology: Topology) -> Result<(), StartError> {
-    spawn_node(topology, "a", &fabric.data("a"), 1).map(|node| drop(node.stop()))
+    blocking::start(topology, "a", &fabric.data("a")).map(drop)
 }
 
 #[test]

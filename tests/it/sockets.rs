@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use weft::actor::{Exit, SocketName, StartError, spawn_node};
+use weft::actor::{Exit, SocketName, StartError};
 use weft::client::{Address, ConnectOptions, Item, Receipt, Start, Wanted};
 use weft::node::Lane;
 use weft::types::{Incarnation, Record, Span};
@@ -15,7 +15,7 @@ use weft::wire::client::{ConfirmLevel, Hello, Publish, Reply, Request};
 use weft::wire::peer::{Envelope, PEER_VERSION, PeerMessage, State};
 use weft::wire::{Code, encode_peer, encode_request};
 
-use crate::blocking::{Client, Subscription};
+use crate::blocking::{self, Client, Subscription, wait};
 use crate::support::{Fabric, PATIENCE, Process, Speaker, wait_for, wait_until, weft};
 
 #[test]
@@ -281,11 +281,11 @@ fn an_ipc_endpoint_in_use_is_not_taken_away() {
         "clients = \"ipc://a.sock\"",
     ));
     let mut topology = fabric.topology();
-    let first = spawn_node(topology.clone(), "a", &fabric.data("a"), 1).expect("it starts");
+    let first = blocking::start(topology.clone(), "a", &fabric.data("a")).expect("it starts");
     let free = Fabric::new(&["a"]).topology();
     topology.nodes[0].peers = free.nodes[0].peers.clone();
     topology.nodes[0].signals = free.nodes[0].signals.clone();
-    let second = spawn_node(topology.clone(), "a", &fabric.data("other"), 1);
+    let second = blocking::start(topology.clone(), "a", &fabric.data("other"));
     match second {
         Err(StartError::EndpointInUse { endpoint, .. }) => {
             assert_eq!(endpoint, topology.nodes[0].clients[0].bind);
@@ -293,7 +293,7 @@ fn an_ipc_endpoint_in_use_is_not_taken_away() {
         other => panic!("{other:?}"),
     }
     Speaker::connect(&topology.nodes[0].clients[0].advertise, None).hello();
-    assert_eq!(first.stop(), Exit::Stopped);
+    assert_eq!(wait(first.stop()), Exit::Stopped);
 }
 
 #[test]
@@ -313,8 +313,8 @@ fn a_data_folder_serves_one_process() {
 fn a_foreign_or_unreadable_data_folder_is_refused() {
     let fabric = Fabric::new(&["a"]);
     let data = fabric.data("a");
-    let start = |topology, name| match spawn_node(topology, name, &data, 1) {
-        Ok(node) => format!("{:?}", node.stop()),
+    let start = |topology, name| match blocking::start(topology, name, &data) {
+        Ok(node) => format!("{:?}", wait(node.stop())),
         Err(error) => error.to_string(),
     };
     assert_eq!(start(fabric.topology(), "a"), "Stopped");
@@ -337,7 +337,7 @@ fn a_foreign_or_unreadable_data_folder_is_refused() {
 
     let file = fabric.folder.path().join("a-file");
     std::fs::write(&file, "").expect("written");
-    match spawn_node(fabric.topology(), "a", &file, 1) {
+    match blocking::start(fabric.topology(), "a", &file) {
         Err(StartError::Store(error)) => assert!(error.to_string().contains("a-file"), "{error}"),
         other => panic!("{other:?}"),
     }
@@ -405,7 +405,7 @@ impl End {
 #[test]
 fn a_failed_socket_serves_again_on_its_endpoint() {
     let fabric = Fabric::new(&["a", "b"]);
-    let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+    let node = blocking::start(fabric.topology(), "a", &fabric.data("a")).expect("it starts");
     let _b = fabric.serve("b");
     let client = fabric.speaker("a");
     client.hello();
@@ -434,23 +434,23 @@ fn a_failed_socket_serves_again_on_its_endpoint() {
         }
     }
     assert_eq!(client.view().restarts, 7);
-    assert_eq!(node.stop(), Exit::Stopped);
+    assert_eq!(wait(node.stop()), Exit::Stopped);
 }
 
 #[test]
 fn a_stopped_node_leaves_its_endpoints_and_its_folder() {
     let fabric = Fabric::new(&["a"]);
     for _ in 0..2 {
-        let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+        let node = blocking::start(fabric.topology(), "a", &fabric.data("a")).expect("it starts");
         fabric.speaker("a").hello();
-        assert_eq!(node.stop(), Exit::Stopped);
+        assert_eq!(wait(node.stop()), Exit::Stopped);
     }
 }
 
 #[test]
 fn a_socket_that_cannot_be_opened_again_ends_the_node() {
     let fabric = Fabric::new(&["a"]);
-    let node = spawn_node(fabric.topology(), "a", &fabric.data("a"), 1).expect("it starts");
+    let node = blocking::start(fabric.topology(), "a", &fabric.data("a")).expect("it starts");
     let endpoint = fabric.endpoint("a");
     let address = endpoint.strip_prefix("tcp://").expect("tcp");
     // Somebody else takes the port in the moment in which the node has let it go.
@@ -465,7 +465,7 @@ fn a_socket_that_cannot_be_opened_again_ends_the_node() {
         None
     });
     wait_until("the node gives up", || node.has_ended());
-    match node.stop() {
+    match wait(node.stop()) {
         Exit::Failed(why) => {
             assert!(why.contains(&endpoint) && why.contains("in a row"), "{why}");
         }

@@ -24,6 +24,7 @@ const ROOMS: &[(&str, bool, &[&str])] = &[
         &["http", "node", "store", "topology", "types"],
     ),
     ("client", false, &["wire", "types", "topology"]),
+    ("embed", false, &["actor", "client", "topology"]),
     (
         "sim",
         false,
@@ -33,7 +34,7 @@ const ROOMS: &[(&str, bool, &[&str])] = &[
         "cli",
         false,
         &[
-            "client", "actor", "sim", "store", "wire", "topology", "node", "types",
+            "client", "actor", "embed", "sim", "store", "wire", "topology", "node", "types",
         ],
     ),
 ];

@@ -1,0 +1,128 @@
+//! A node in the same process, to which no socket is needed.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+
+use bytes::Bytes;
+
+use super::bell::Bell;
+
+/// A node in this process, as whoever started it offers it to clients.
+pub trait LocalNode: Send + Sync {
+    /// Opens a session. What the node says goes to `ear`, which it drops when the session ends.
+    fn open(&self, ear: LocalEar) -> Box<dyn LocalLine>;
+}
+
+/// A session with a node in this process. Dropping it ends it.
+pub trait LocalLine: Send {
+    /// Says something to the node; gives it back while the node has too much to hear.
+    ///
+    /// # Errors
+    /// The frame. [`LocalEar::room`] is called when there is room again.
+    fn send(&self, frame: Bytes) -> Result<(), Bytes>;
+
+    /// A frame that [`LocalEar::hear`] was given is read.
+    fn taken(&self);
+}
+
+/// Where a node in this process says what it has to say to a client.
+#[derive(Debug)]
+pub struct LocalEar {
+    frames: Option<Sender<Bytes>>,
+    bell: Arc<Bell>,
+}
+
+/// A [`LocalNode`], as an address holds it.
+#[derive(Clone)]
+pub(super) struct Local(pub(super) Arc<dyn LocalNode>);
+
+/// The client's end of a session.
+pub(super) struct Line {
+    line: Box<dyn LocalLine>,
+    frames: Receiver<Bytes>,
+    /// What the node had no room for.
+    waiting: VecDeque<Bytes>,
+}
+
+impl LocalEar {
+    /// A frame for the client.
+    pub fn hear(&self, frame: Bytes) {
+        if let Some(frames) = &self.frames {
+            // A client that is gone hears nothing, and has told so.
+            let _ = frames.send(frame);
+        }
+        self.bell.ring();
+    }
+
+    /// There is room again for what the client says.
+    pub fn room(&self) {
+        self.bell.ring();
+    }
+}
+
+impl Drop for LocalEar {
+    /// The client learns that the session is over.
+    fn drop(&mut self) {
+        self.frames = None;
+        self.bell.ring();
+    }
+}
+
+impl Line {
+    pub(super) fn open(local: &Local, bell: &Arc<Bell>) -> Self {
+        let (sender, frames) = channel();
+        let ear = LocalEar {
+            frames: Some(sender),
+            bell: Arc::clone(bell),
+        };
+        Self {
+            line: local.0.open(ear),
+            frames,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Says it now, or when there is room.
+    pub(super) fn send(&mut self, frame: Bytes) {
+        self.waiting.push_back(frame);
+        self.push();
+    }
+
+    /// The next frame of the node. An error means that the session is over.
+    pub(super) fn receive(&mut self) -> Result<Option<Bytes>, ()> {
+        self.push();
+        match self.frames.try_recv() {
+            Ok(frame) => {
+                self.line.taken();
+                Ok(Some(frame))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(()),
+        }
+    }
+
+    fn push(&mut self) {
+        while let Some(frame) = self.waiting.pop_front() {
+            if let Err(frame) = self.line.send(frame) {
+                self.waiting.push_front(frame);
+                return;
+            }
+        }
+    }
+}
+
+impl PartialEq for Local {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Local {}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Local")
+    }
+}
