@@ -2,8 +2,8 @@
 //!
 //! A node is a pure core (`types`, `topology`, `wire`, `replica`, `channel`, `node`) that decides,
 //! and a thin shell (`actor`, `store`, `client`, `embed`, `http`, `sim`, `cli`) that owns sockets,
-//! disks, clocks and threads. The core never reads a clock, opens a file or socket, or draws ambient
-//! randomness; `tests/it/tidy.rs` holds every room to its imports.
+//! disks, clocks and threads. The core never reads a clock, opens a file or socket, or draws
+//! ambient randomness; `tests/it/tidy.rs` holds every room to its imports.
 
 pub mod actor;
 pub mod channel;

@@ -128,8 +128,10 @@ fn thread(
     living: mpsc::Sender<Infallible>,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<(), StartError> {
+    let span = tracing::Span::current();
     let run = move || {
         fatal::end_process_on_panic();
+        let _span = span.entered();
         body();
         drop(living);
     };

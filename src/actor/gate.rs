@@ -54,9 +54,10 @@ impl Gate {
             refusals: Refusals::new(format!("node {node}")),
             proving: Arc::clone(&proving),
         };
+        let span = tracing::Span::current();
         let thread = std::thread::Builder::new()
             .name("weft-gate".to_owned())
-            .spawn(move || handler.run(&socket))
+            .spawn(move || span.in_scope(|| handler.run(&socket)))
             .map_err(|why| StartError::System {
                 what: "the gate's thread",
                 why,

@@ -137,6 +137,8 @@ pub async fn spawn_node(
     let own = events.clone();
     let body = move || {
         fatal::end_process_on_panic();
+        // Several nodes may share a log.
+        let _span = tracing::error_span!("node", name = %name).entered();
         let started = Cell::new(Some(started));
         let tell = |told: Result<LocalPort, StartError>| {
             let taken = started

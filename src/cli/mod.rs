@@ -14,6 +14,7 @@ mod journal;
 mod keys;
 mod ledger;
 mod node;
+mod one_process;
 mod options;
 mod plan;
 mod publish;

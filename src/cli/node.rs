@@ -110,7 +110,7 @@ fn stop_with_stdin() {
 
 /// Logs to stderr, each line with the node's name where it is given.
 /// `WEFT_LOG` chooses what is logged, as in `WEFT_LOG=debug`.
-fn log_to_stderr(node: Option<&String>) {
+pub(super) fn log_to_stderr(node: Option<&String>) {
     let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Fails where somebody set a logger before, which is then in charge.

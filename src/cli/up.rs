@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Failure;
 use super::children::{Launch, Supervised, absolute, say, stop, write_quickstart};
 use super::connect::on_interrupt;
 use super::health::Health;
+use super::node::log_to_stderr;
 use super::options::{Resolved, Target, read_topology};
+use super::{Failure, one_process};
 use crate::node::NodeView;
 use crate::topology::{Node, Topology};
 
 /// How often children are looked after.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `weft up`
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Leave a node that died dead
     #[arg(long)]
     no_restart: bool,
+    /// Run all nodes in this process, each on threads of its own. If one of them panics, all end
+    #[arg(long)]
+    one_process: bool,
     /// The client's key file to ask the nodes with who leads what, where they demand keys
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
@@ -45,7 +49,7 @@ pub(crate) struct Args {
 }
 
 /// What the supervisor hears.
-enum Event {
+pub(super) enum Event {
     /// SIGINT or SIGTERM.
     Interrupted,
     /// All nodes are healthy for the first time.
@@ -56,6 +60,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let topology = read_topology(args.file.as_deref())?;
     check_replaced(&topology, &args.replace)?;
     let watched = watched(&args)?;
+    if args.one_process {
+        return run_within(&args, &topology, watched);
+    }
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot find this program: {error}")))?;
     let root = absolute(args.data.as_deref().unwrap_or(Path::new("weft-data")))?;
@@ -77,12 +84,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         .map(|node| Supervised::new(node, launch(node)))
         .collect();
 
-    let (events, heard) = mpsc::channel();
-    let interrupts = events.clone();
-    on_interrupt(move || {
-        // The supervisor may have ended by itself.
-        let _ = interrupts.send(Event::Interrupted);
-    })?;
+    let (events, heard) = interrupted()?;
     let mut out = io::stdout().lock();
     if !args.json {
         writeln!(out, "fabric {}", topology.fabric.name)?;
@@ -105,13 +107,53 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let lines = commands(&topology, &program, &args);
     supervise(&mut nodes, &heard, !args.no_restart, |health| {
-        let told = match args.json {
-            true => writeln!(out, "{}", welcome_json(health, &lines)),
-            false => welcome(health, &lines, &mut out),
-        };
-        // A closed stdout stops no node.
-        let _ = told.and_then(|()| out.flush());
+        tell_welcome(health, &lines, args.json, &mut out);
     })
+}
+
+/// All nodes in this process.
+fn run_within(
+    args: &Args,
+    topology: &Topology,
+    watched: Option<Resolved>,
+) -> Result<ExitCode, Failure> {
+    log_to_stderr(None);
+    let (events, heard) = interrupted()?;
+    let mut out = io::stdout().lock();
+    if !args.json {
+        writeln!(out, "fabric {}", topology.fabric.name)?;
+    }
+    one_process::announce(topology, args.json, &mut out)?;
+    if let Some(resolved) = watched {
+        watch_health(resolved, events);
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("weft"));
+    let lines = commands(topology, &program, args);
+    let data = one_process::below(args.data.as_deref());
+    let restart = !args.no_restart;
+    one_process::host(topology, data, &args.replace, restart, &heard, |health| {
+        tell_welcome(health, &lines, args.json, &mut out);
+    })
+}
+
+/// What there is to hear, of which the wish to end is the first.
+fn interrupted() -> Result<(Sender<Event>, Receiver<Event>), Failure> {
+    let (events, heard) = mpsc::channel();
+    let interrupts = events.clone();
+    on_interrupt(move || {
+        // The supervisor may have ended by itself.
+        let _ = interrupts.send(Event::Interrupted);
+    })?;
+    Ok((events, heard))
+}
+
+fn tell_welcome(health: &Health, lines: &[String], json: bool, out: &mut impl Write) {
+    let told = match json {
+        true => writeln!(out, "{}", welcome_json(health, lines)),
+        false => welcome(health, lines, out),
+    };
+    // A closed stdout stops no node.
+    let _ = told.and_then(|()| out.flush());
 }
 
 /// Only a declared node's folder can be replaced.

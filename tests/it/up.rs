@@ -86,6 +86,40 @@ fn up_runs_every_node_restarts_a_killed_one_and_stops_them_all() {
 }
 
 /// Nodes that demand keys are asked with the one that is given.
+// Nodes of one process are what they are apart: they replicate, serve, and say who says what.
+#[test]
+fn up_runs_all_nodes_in_one_process() {
+    let fabric = Fabric::new(&NAMES);
+    let mut up = Up::start(&fabric, &["--one-process"]);
+    wait_until("all nodes are healthy", || {
+        up.process.log().contains("all nodes are healthy")
+    });
+    let log = up.process.log();
+    for name in NAMES {
+        let said = format!("node{{name={name}}}: ");
+        let own = format!("node {name}  in this process, {}", up.process.id());
+        assert!(log.contains(&own) && log.contains(&said), "{log}");
+    }
+    let pasted: Vec<&str> = log
+        .lines()
+        .skip_while(|line| !line.contains("second terminal"))
+        .filter(|line| line.contains("weft"))
+        .collect();
+    let publish = shell(pasted[0]);
+    assert_eq!(code(&publish), 0, "{}", text(&publish.stderr));
+    let read = shell(&format!("{} --count 1", pasted[1]));
+    assert_eq!(text(&read.stdout), "hello\n");
+    up.process.signal(Signal::TERM);
+    assert_eq!(up.process.wait().code(), Some(0), "{}", up.process.log());
+    // What was confirmed is there for processes as well.
+    let mut up = Up::start(&fabric, &[]);
+    healthy(&fabric);
+    let read = shell(&format!("{} --count 1", pasted[1]));
+    assert_eq!(text(&read.stdout), "hello\n");
+    up.process.signal(Signal::TERM);
+    assert_eq!(up.process.wait().code(), Some(0), "{}", up.process.log());
+}
+
 #[test]
 fn up_tells_who_leads_what_with_a_key_and_as_json() {
     let fabric = Fabric::with_keys(&NAMES);
