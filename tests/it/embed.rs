@@ -9,7 +9,8 @@ use weft::types::limits::LOCAL_FRAMES_WAITING;
 use weft::{Client, Node, Record};
 
 use crate::blocking::wait;
-use crate::support::Fabric;
+use crate::interop::rust_example;
+use crate::support::{Fabric, Process, wait_until};
 
 /// Starts all of a fabric's nodes in this process.
 async fn nodes(fabric: &Fabric) -> Vec<Node> {
@@ -134,4 +135,27 @@ fn a_client_of_a_node_that_has_stopped_is_told() {
         let mut audit = client.subscribe(wanted).await.expect("subscribed");
         assert_eq!(body(&mut audit).await, "x");
     });
+}
+
+// README shows it. Whoever runs it next goes on where it left off.
+#[test]
+fn the_service_of_readme_bills_every_order_once() {
+    let fabric = Fabric::new(&["a", "b", "c"]);
+    let _nodes = ["a", "b", "c"].map(|name| fabric.serve(name));
+    let endpoints = ["a", "b", "c"].map(|name| fabric.endpoint(name)).join(",");
+    let mut billed = 0;
+    for number in 1..=3 {
+        let log = fabric.folder.path().join(format!("service-{number}.log"));
+        let mut command = rust_example("service");
+        command.arg(&endpoints);
+        let mut service = Process::start(command, &log);
+        wait_until("it bills the order that it took", || {
+            service.log().contains("bills two shirts")
+        });
+        // Its ack may not have left; then the next one bills the order again.
+        service.kill();
+        billed += service.log().matches("bills two shirts").count();
+        assert!(billed >= number, "{}", service.log());
+    }
+    assert!(billed <= 6, "{billed}");
 }

@@ -226,21 +226,25 @@ fn python_is_told_why_not() {
     assert_eq!(told, expected);
 }
 
-/// `examples/chat.rs`, built if it is not up to date: a test that is run alone builds no example.
-fn chat(fabric: &Fabric, name: &str) -> Talk {
+/// An example in Rust, built if it is not up to date: a test that is run alone builds none.
+pub(crate) fn rust_example(name: &str) -> Command {
     let profile = match cfg!(debug_assertions) {
         true => "debug",
         false => "release",
     };
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--example", "chat"]);
+    build.args(["build", "--quiet", "--locked", "--example", name]);
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     build.arg("--target-dir").arg(target());
     if profile == "release" {
         build.arg("--release");
     }
     assert!(build.status().expect("cargo runs").success());
-    let mut command = Command::new(target().join(profile).join("examples/chat"));
+    Command::new(target().join(profile).join("examples").join(name))
+}
+
+fn chat(fabric: &Fabric, name: &str) -> Talk {
+    let mut command = rust_example("chat");
     command.args([name, "大厅"]);
     command.args(NAMES.map(|node| fabric.endpoint(node)));
     Talk::start(&mut command)

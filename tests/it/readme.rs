@@ -216,9 +216,11 @@ fn excerpts_are_those_of_the_files() {
             "not in quickstart.toml:\n{text}"
         );
     }
-    let embedding = blocks(section(README, "In your own service"))
-        .remove(0)
-        .text;
+    let mut service = blocks(section(README, "In your own service"));
+    let shown = &service[0].text;
+    let example = include_str!("../../examples/service.rs");
+    assert!(example.contains(&**shown), "not in service.rs:\n{shown}");
+    let embedding = service.remove(1).text;
     let manifest = include_str!("../../Cargo.toml");
     let patch = |text: &str| {
         let file: toml::Table = toml::from_str(text).expect("TOML");
