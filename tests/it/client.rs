@@ -1,5 +1,6 @@
 //! The client against a node that does exactly what the test says: a real ROUTER, driven by hand.
 
+mod choices;
 mod played;
 mod reading;
 
