@@ -1,17 +1,17 @@
 """A node that says no says why, and whether it is worth asking again.
 
-    refusal.py [ENDPOINT [SUBJECT]]
+    refusal.py [NODES [SUBJECT]]
 """
 
 import sys
 
-from weft import arguments, connect, receive, send
+from weft import Weft, arguments
 
-endpoint, subject = arguments("tcp://127.0.0.1:7101", "nowhere.at.all")
-node = connect(endpoint)
-send(node, "publish", {"id": 1, "subject": subject, "confirm": "quorum"}, [{"body": b"lost?"}])
+nodes, subject = arguments("tcp://127.0.0.1:7101", "nowhere.at.all")
+weft = Weft(nodes)
+weft.send("publish", {"id": 1, "subject": subject, "confirm": "quorum"}, [{"body": b"lost?"}])
 
-name, fields, *_ = receive(node)
+name, fields, *_ = weft.receive()
 if name != "refuse":
     sys.exit(f"not refused: {name} {fields}")
 print(fields["code"], fields["name"], "again" if fields["retry"] else "final")

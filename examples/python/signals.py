@@ -1,32 +1,30 @@
 """Signals: not stored, at once, and a gap is seen. Listens, then speaks, and hears itself.
 
-    signals.py [ENDPOINT]
+    signals.py [NODES]
 """
 
-import sys
+from weft import Weft, arguments
 
-from weft import arguments, connect, receive, send
+[nodes] = arguments("tcp://127.0.0.1:7101")
+weft = Weft(nodes)
+subscribe = {"id": 1, "pattern": "ticks.#"}
 
-[endpoint] = arguments("tcp://127.0.0.1:7101")
-node = connect(endpoint)
-send(node, "subscribe", {"id": 1, "pattern": "ticks.#"})
-
-expected = None  # The sequence of the next signal.
-while expected is None or expected < 3:
-    name, fields, records, size = receive(node)
-    if name is None:
-        send(node, "subscribe", {"id": 1, "pattern": "ticks.#"})
-    elif name == "refuse":
-        sys.exit(f"refused: {fields['message']}")
+expected = None  # The sequence of the next signal, once the subscription stands.
+heard = 0
+weft.send("subscribe", subscribe)
+while heard < 3:
+    name, fields, records, size = weft.receive()
+    if weft.must_ask_again(name, fields):
+        expected = None
+        weft.send("subscribe", subscribe)
     elif name == "deliver":
-        sequence = fields.get("sequence", 0)
-        if expected is None:  # The subscription stands.
-            prices = [{"subject": "ticks.eur", "body": b"1.08%d" % n} for n in range(3)]
-            send(node, "publish", {"subject": "ticks.eur"}, prices)
-        elif sequence > expected:
-            print(f"missed {sequence - expected} signals")
+        if expected is None:
+            weft.send("publish", {"subject": "ticks.eur"}, [{"body": b"1.08%d" % n} for n in range(3)])
+        elif fields["sequence"] > expected:
+            print(f"missed {fields['sequence'] - expected}")
         for record in records:
             print(record["subject"], record["body"].decode())
-        expected = sequence + len(records)
+        expected = fields["sequence"] + len(records)
+        heard += len(records)
         if records:  # They are read: as many bytes may come again.
-            send(node, "credit", {"id": 1, "bytes": size})
+            weft.send("credit", {"id": 1, "bytes": size})

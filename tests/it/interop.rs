@@ -1,14 +1,18 @@
-//! Strangers: Python with nothing but pyzmq and msgpack, and two people in a room, on real fabrics.
+//! Strangers: Python that knows nothing but the protocol's page, and two people in a room, on real
+//! fabrics.
 
+mod python;
+mod stranger;
+
+use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use rustix::process::Signal;
-
-use crate::skips::{python, target};
+use crate::skips::target;
 use crate::support::{Fabric, PATIENCE, Process, wait_until, weft};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -98,153 +102,66 @@ impl Drop for Talk {
     }
 }
 
-/// An example of `examples/python`.
-fn example(python: &Path, name: &str, args: &[&str]) -> Talk {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
-    let mut command = Command::new(python);
-    // No bytecode beside the sources.
-    command.arg("-B").arg(script.join(name)).args(args);
-    Talk::start(&mut command)
-}
-
-/// The page's own client: what a stranger starts from. It keeps [C1], [C2], [C9] and [C10], is
-/// confirmed by [C21] and [C23], and reads by [C30], [C32], [C33] and [C36].
-#[test]
-fn the_client_of_the_protocols_page_runs() {
-    let Some(python) = python("interop::the_client_of_the_protocols_page_runs") else {
-        return;
-    };
-    let page = include_str!("../../src/wire/PROTOCOL.md");
-    let (_, rest) = page.split_once("```python\n").expect("an example");
-    let (script, _) = rest.split_once("```\n").expect("its end");
-    let (fabric, _nodes) = three();
-    let mut command = Command::new(python);
-    command.args(["-c", script, &fabric.endpoint("b")]);
-    let expected = [
-        "stored orders/1/0 x 3",
-        "orders/1/0 orders.new b'order 0'",
-        "orders/1/1 orders.new b'order 1'",
-        "orders/1/2 orders.new b'order 2'",
-    ];
-    assert_eq!(Talk::start(&mut command).end(), expected);
-}
-
-#[test]
-fn python_reads_history_and_then_what_comes() {
-    let Some(python) = python("interop::python_reads_history_and_then_what_comes") else {
-        return;
-    };
-    let (fabric, _nodes) = three();
-    let publish = ["publish", "orders.eu.new", "--key", "customer-42"];
-    for body in ["zero", "一"] {
-        weft_ok(&fabric, &[&publish[..], &[body]].concat());
-    }
-    let args = [&fabric.endpoint("c"), "orders.*.new", "4"];
-    let reader = example(&python, "subscribe.py", &args);
-    assert_eq!(reader.line(), "orders/1/0 orders.eu.new zero");
-    assert_eq!(reader.line(), "orders/1/1 orders.eu.new 一");
-    let other = [
-        "publish",
-        "orders.eu",
-        "not selected",
-        "--key",
-        "customer-7",
-    ];
-    weft_ok(&fabric, &other);
-    let published = example(&python, "publish.py", &[&fabric.endpoint("a")]).end();
-    assert_eq!(published, ["stored orders/1/2"]);
-    assert_eq!(reader.line(), "orders/1/2 orders.eu.new two shirts");
-    weft_ok(&fabric, &[&publish[..], &["three"]].concat());
-    assert_eq!(reader.end(), ["orders/1/3 orders.eu.new three"]);
-}
-
-/// It acks, and the next one goes on: [C45], [C48].
-#[test]
-fn python_goes_on_at_its_cursor() {
-    let Some(python) = python("interop::python_goes_on_at_its_cursor") else {
-        return;
-    };
-    let (fabric, _nodes) = three();
-    for body in ["one", "二", "three"] {
-        weft_ok(&fabric, &["publish", "audit.x", body]);
-    }
-    for (node, count, expected) in [
-        ("a", "2", vec!["audit/0/0 one", "audit/0/1 二"]),
-        ("c", "1", vec!["audit/0/2 three"]),
-    ] {
-        let args = ["billing", &fabric.endpoint(node), "audit.#", count];
-        assert_eq!(example(&python, "cursor.py", &args).end(), expected);
-    }
-}
-
-/// A node that is silent gets the publish twice, and stores it once: [C26].
-#[test]
-fn python_sends_again_and_is_stored_once() {
-    let Some(python) = python("interop::python_sends_again_and_is_stored_once") else {
-        return;
-    };
-    let (fabric, [a, _b, _c]) = three();
-    a.signal(Signal::STOP);
-    let args = [&fabric.endpoint("a"), "audit.door", "open"];
-    let publisher = example(&python, "publish.py", &args);
-    assert_eq!(publisher.line(), "sending again: no answer");
-    a.signal(Signal::CONT);
-    // What it says first depends on how the node finds its peers when it wakes up.
-    let told = publisher.end();
-    assert_eq!(told.last().map(String::as_str), Some("stored audit/0/0"));
-    // The next record's offset tells that nothing lies between.
-    let next = weft_ok(&fabric, &["publish", "audit.door", "closed"]);
-    assert_eq!(next, "audit/0/1\n");
-}
-
-#[test]
-fn python_hears_signals() {
-    let Some(python) = python("interop::python_hears_signals") else {
-        return;
-    };
-    let (fabric, _nodes) = three();
-    let heard = example(&python, "signals.py", &[&fabric.endpoint("b")]).end();
-    assert_eq!(
-        heard,
-        ["ticks.eur 1.080", "ticks.eur 1.081", "ticks.eur 1.082"]
-    );
-}
-
-#[test]
-fn python_is_told_why_not() {
-    let Some(python) = python("interop::python_is_told_why_not") else {
-        return;
-    };
-    let fabric = Fabric::new(&["a"]);
-    let _node = fabric.serve("a");
-    let told = example(&python, "refusal.py", &[&fabric.endpoint("a")]).end();
-    let expected = [
-        "202 no_channel_for_subject final",
-        "no channel captures the subject \"nowhere.at.all\"; declared are audit (audit.#); \
-         orders (orders.#); ticks (ticks.#)",
-    ];
-    assert_eq!(told, expected);
-}
-
-/// An example in Rust, built if it is not up to date: a test that is run alone builds none.
-pub(crate) fn rust_example(name: &str) -> Command {
-    let profile = match cfg!(debug_assertions) {
+/// Where cargo puts what it builds in this test's profile.
+fn profile() -> &'static str {
+    match cfg!(debug_assertions) {
         true => "debug",
         false => "release",
-    };
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--example", name]);
-    build.current_dir(env!("CARGO_MANIFEST_DIR"));
-    build.arg("--target-dir").arg(target());
-    if profile == "release" {
-        build.arg("--release");
     }
-    assert!(build.status().expect("cargo runs").success());
-    Command::new(target().join(profile).join("examples").join(name))
 }
 
+/// Builds `examples/chat.rs` as cargo builds it for a whole run of the tests: then nothing is left
+/// to do, but a test that is run alone builds no example. Gives what cargo tells of every crate, as
+/// lines of JSON.
+fn build_chat() -> String {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--example", "chat"]);
+    build.args(["--message-format", "json", "--target-dir"]);
+    build.arg(target()).current_dir(root());
+    if profile() == "release" {
+        build.arg("--release");
+    }
+    // What cargo tells a test of its package would count as a change of it to some build scripts.
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars().filter(|(name, _)| told(name)) {
+        build.env_remove(name);
+    }
+    let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files of `examples/LANGUAGE`.
+fn example_files(language: &str) -> Vec<PathBuf> {
+    let folder = root().join("examples").join(language);
+    let entries = fs::read_dir(&folder).expect("a readable folder");
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    // What a user's own tools leave beside them.
+    files.filter(|file| file.is_file()).collect()
+}
+
+/// Whoever wants to write a client can read one.
+#[test]
+fn no_file_of_a_clients_example_is_longer_than_eighty_lines() {
+    for language in ["python"] {
+        let files = example_files(language);
+        assert!(files.len() >= 4, "{language}: {files:?}");
+        for file in files {
+            let text = fs::read_to_string(&file).expect("a readable file");
+            let lines = text.lines().count();
+            assert!(lines <= 80, "{}: {lines} lines", file.display());
+        }
+    }
+}
+
+/// `examples/chat.rs`, with a seat in one room.
 fn chat(fabric: &Fabric, name: &str) -> Talk {
-    let mut command = rust_example("chat");
+    build_chat();
+    let mut command = Command::new(target().join(profile()).join("examples/chat"));
     command.args([name, "大厅"]);
     command.args(NAMES.map(|node| fabric.endpoint(node)));
     Talk::start(&mut command)
