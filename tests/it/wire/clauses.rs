@@ -178,6 +178,25 @@ fn str_and_bin_are_taken_for_one_another_and_nil_for_nothing() {
     assert_eq!(none, Record::default());
 }
 
+/// [C7]: the longest form of each kind is as good as the shortest.
+#[test]
+fn a_writer_needs_one_form_of_each_kind() {
+    let header = b"\xdf\0\0\0\x01\xdb\0\0\0\x07publish\xdf\0\0\0\x02\
+        \xdb\0\0\0\x02id\xcf\0\0\0\0\0\0\0\x01\
+        \xdb\0\0\0\x08producer\xc6\0\0\0\x02p1";
+    let record = b"\xdf\0\0\0\x02\xdb\0\0\0\x03key\xdb\0\0\0\x01k\
+        \xdb\0\0\0\x04body\xc6\0\0\0\x02hi";
+    let read = decode_request(&Bytes::from([&header[..], record].concat())).expect("decodes");
+    let short = b"\x81\xa7publish\x82\xa2id\x01\xa8producer\xc4\x02p1";
+    let expected = decode_request(&Bytes::copy_from_slice(short)).expect("decodes");
+    assert_eq!(
+        (read.header, &*read.records),
+        (expected.header, &record[..])
+    );
+    let short = decode_record(b"\x82\xa3key\xa1k\xa4body\xc4\x02hi");
+    assert_eq!(decode_record(record), short);
+}
+
 /// [C11]
 #[test]
 fn a_record_is_a_map_with_a_body() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use rmp::Marker;
 use serde_bytes::ByteBuf;
 use weft::types::limits::{self, Limits};
 use weft::types::{Incarnation, Pattern, Record, Wall, key_partition};
@@ -316,6 +317,63 @@ fn the_table_of_patterns_is_how_they_match() {
                 assert_eq!(pattern.matches(subject), expected, "{row:?}: {subject}");
             }
         }
+    }
+}
+
+/// The first byte of an object tells its kind and what comes next, as the page's table says.
+#[test]
+fn the_table_of_first_bytes_is_messagepack() {
+    let rows = table("first byte");
+    for byte in (0..=0xff).filter(|byte| *byte != 0xc1) {
+        let (kind, width) = form(Marker::from_u8(byte));
+        let says = |row: &&Vec<String>| {
+            let codes = row[0].split('`').skip(1).step_by(2);
+            let codes: Vec<u8> = codes.map(|code| unhex(code)[0]).collect();
+            let widths: Vec<u32> = row[2]
+                .split([' ', ','])
+                .filter_map(|word| word.parse().ok())
+                .collect();
+            let at = match row[0].contains(" to ") {
+                true => (codes[0]..=codes[1]).contains(&byte).then_some(0),
+                false => codes.iter().position(|code| *code == byte),
+            };
+            at.is_some_and(|at| row[1].contains(kind) && widths.get(at).copied() == width)
+        };
+        assert_eq!(rows.iter().filter(says).count(), 1, "{byte:02x}");
+    }
+}
+
+/// A word for the kind of an object, and how many bytes its number has beside the first.
+fn form(marker: Marker) -> (&'static str, Option<u32>) {
+    match marker {
+        Marker::FixPos(_) => ("this integer", None),
+        Marker::FixNeg(_) => ("a negative integer", None),
+        Marker::FixMap(_) => ("a map", None),
+        Marker::FixArray(_) => ("an array", None),
+        Marker::FixStr(_) => ("a `str`", None),
+        Marker::Null | Marker::False | Marker::True => ("`nil`; false, true", None),
+        Marker::Bin8 => ("a `bin`", Some(1)),
+        Marker::Bin16 => ("a `bin`", Some(2)),
+        Marker::Bin32 => ("a `bin`", Some(4)),
+        Marker::Ext8 | Marker::FixExt1 => ("an extension", Some(1)),
+        Marker::Ext16 | Marker::FixExt2 => ("an extension", Some(2)),
+        Marker::Ext32 | Marker::FixExt4 => ("an extension", Some(4)),
+        Marker::FixExt8 => ("an extension", Some(8)),
+        Marker::FixExt16 => ("an extension", Some(16)),
+        Marker::F32 => ("a float", Some(4)),
+        Marker::F64 => ("a float", Some(8)),
+        Marker::U8 | Marker::I8 => ("an integer", Some(1)),
+        Marker::U16 | Marker::I16 => ("an integer", Some(2)),
+        Marker::U32 | Marker::I32 => ("an integer", Some(4)),
+        Marker::U64 | Marker::I64 => ("an integer", Some(8)),
+        Marker::Str8 => ("a `str`", Some(1)),
+        Marker::Str16 => ("a `str`", Some(2)),
+        Marker::Str32 => ("a `str`", Some(4)),
+        Marker::Array16 => ("an array", Some(2)),
+        Marker::Array32 => ("an array", Some(4)),
+        Marker::Map16 => ("a map", Some(2)),
+        Marker::Map32 => ("a map", Some(4)),
+        Marker::Reserved => ("nothing", None),
     }
 }
 
