@@ -1,6 +1,7 @@
-//! Strangers: Python that knows nothing but the protocol's page, and two people in a room, on real
-//! fabrics.
+//! Strangers: clients in C and Python that know nothing but the protocol's page, and two people in a
+//! room, on real fabrics.
 
+mod c;
 mod python;
 mod stranger;
 
@@ -147,7 +148,7 @@ fn example_files(language: &str) -> Vec<PathBuf> {
 /// Whoever wants to write a client can read one.
 #[test]
 fn no_file_of_a_clients_example_is_longer_than_eighty_lines() {
-    for language in ["python"] {
+    for language in ["c", "python"] {
         let files = example_files(language);
         assert!(files.len() >= 4, "{language}: {files:?}");
         for file in files {
