@@ -1,7 +1,8 @@
-//! Strangers: clients in C and Python that know nothing but the protocol's page, and two people in a
-//! room, on real fabrics.
+//! Strangers: clients in C, Python and Node that know nothing but the protocol's page, and two
+//! people in a room, on real fabrics.
 
 mod c;
+mod node;
 mod python;
 mod stranger;
 
@@ -148,7 +149,7 @@ fn example_files(language: &str) -> Vec<PathBuf> {
 /// Whoever wants to write a client can read one.
 #[test]
 fn no_file_of_a_clients_example_is_longer_than_eighty_lines() {
-    for language in ["c", "python"] {
+    for language in ["c", "node", "python"] {
         let files = example_files(language);
         assert!(files.len() >= 4, "{language}: {files:?}");
         for file in files {

@@ -34,6 +34,24 @@ pub(crate) fn python(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// The packages of `examples/node`, in `target/node`, where `.ci/run` puts them, and a Node that
+/// can load them. Without both the test is skipped.
+pub(crate) fn node_modules(test: &str) -> Option<PathBuf> {
+    let packages = target().join("node/node_modules");
+    let mut command = Command::new("node");
+    command.args(["-e", "require('zeromq'); require('@msgpack/msgpack')"]);
+    command.env("NODE_PATH", &packages);
+    let loads = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
+    if loads.is_ok_and(|status| status.success()) {
+        return Some(packages);
+    }
+    skip(
+        test,
+        "no Node with zeromq and @msgpack/msgpack in target/node",
+    );
+    None
+}
+
 /// Where cargo builds.
 pub(crate) fn target() -> &'static Path {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
