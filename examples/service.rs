@@ -3,6 +3,8 @@
 //! With `weft up` running, `cargo run --example service`. It takes other nodes' endpoints as its
 //! argument, with commas between.
 
+#![expect(clippy::print_stdout, reason = "it tells what it does")]
+
 use std::error::Error;
 
 use weft::client::{Item, Start, Wanted};

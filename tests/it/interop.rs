@@ -112,12 +112,12 @@ fn profile() -> &'static str {
     }
 }
 
-/// Builds `examples/chat.rs` as cargo builds it for a whole run of the tests: then nothing is left
-/// to do, but a test that is run alone builds no example. Gives what cargo tells of every crate, as
+/// Builds the examples in Rust as cargo builds them for a whole run of the tests: then nothing is
+/// left to do, but a test that is run alone builds none. Gives what cargo tells of every crate, as
 /// lines of JSON.
-fn build_chat() -> String {
+fn build_examples() -> String {
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--example", "chat"]);
+    build.args(["build", "--quiet", "--locked", "--examples"]);
     build.args(["--message-format", "json", "--target-dir"]);
     build.arg(target()).current_dir(root());
     if profile() == "release" {
@@ -160,10 +160,15 @@ fn no_file_of_a_clients_example_is_longer_than_eighty_lines() {
     }
 }
 
+/// An example in Rust.
+pub(crate) fn rust_example(name: &str) -> Command {
+    build_examples();
+    Command::new(target().join(profile()).join("examples").join(name))
+}
+
 /// `examples/chat.rs`, with a seat in one room.
 fn chat(fabric: &Fabric, name: &str) -> Talk {
-    build_chat();
-    let mut command = Command::new(target().join(profile()).join("examples/chat"));
+    let mut command = rust_example("chat");
     command.args([name, "大厅"]);
     command.args(NAMES.map(|node| fabric.endpoint(node)));
     Talk::start(&mut command)

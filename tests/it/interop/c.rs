@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::interop::stranger::{self, Stranger};
-use crate::interop::{build_chat, root};
+use crate::interop::{build_examples, root};
 
 const PROGRAMS: [&str; 3] = ["publish", "cursor", "signals"];
 
@@ -35,7 +35,7 @@ struct Libzmq {
 impl Libzmq {
     /// Asks cargo, which tells what the build scripts of the crates gave to the linker.
     fn find() -> Self {
-        let told = build_chat();
+        let told = build_examples();
         let script = told
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
