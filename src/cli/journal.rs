@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::table::Table;
-use crate::store::{Examined, RealDisk, StoreError, examine};
+use crate::store::{Examined, ExaminedSegment, RealDisk, StoreError, Torn, examine};
 use crate::types::{Checkpoint, EntryKind, JournalItem, Partition};
 use crate::wire::entry::EntryContent;
 
@@ -149,19 +149,57 @@ fn print(examined: &Examined, out: &mut impl Write) -> io::Result<()> {
         ]);
     }
     write!(out, "\n{table}\n")?;
-    if examined.segments.iter().any(|segment| segment.torn) {
-        writeln!(
-            out,
-            "the last write was interrupted; the next start cuts it"
-        )?;
-    }
     for damage in &examined.damage {
         writeln!(out, "{}", told_damage(damage))?;
     }
-    match examined.damage.len() {
-        0 => writeln!(out, "sound"),
-        count => writeln!(out, "damaged in {count} places"),
+    let damaged = examined.damage.len();
+    match &examined.refused {
+        Some(error) => writeln!(out, "a start refuses it: {error}")?,
+        None if damaged > 0 => writeln!(
+            out,
+            "a start goes on beside it, and fetches what is lost from another replica"
+        )?,
+        None => print_end(examined.segments.last(), out)?,
     }
+    let torn = examined.segments.last().and_then(|segment| segment.torn);
+    match torn {
+        _ if damaged == 1 => writeln!(out, "damaged in 1 place"),
+        _ if damaged > 1 => writeln!(out, "damaged in {damaged} places"),
+        Some(torn) => writeln!(out, "sound up to commit {}", torn.sequence - 1),
+        None => writeln!(out, "sound"),
+    }
+}
+
+/// What is to be known of the end of a journal in which no damage shows.
+fn print_end(newest: Option<&ExaminedSegment>, out: &mut impl Write) -> io::Result<()> {
+    let Some(newest) = newest else {
+        return Ok(());
+    };
+    let grows = newest.prefilled_bytes == 0;
+    let Some(torn) = newest.torn else {
+        if grows {
+            writeln!(
+                out,
+                "the newest segment grows with its commits: had its file been cut between two of \
+                 them, it would not show here; `weft ledger --verify` compares the replicas"
+            )?;
+        }
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "commit {} at byte {} is not whole: of {} pages {} are beyond the end of the file, {} \
+         are zeros; the next start cuts it",
+        torn.sequence, torn.position, torn.pages, torn.missing_pages, torn.zero_pages
+    )?;
+    let alike = match grows {
+        true => "a file that was cut, and may have held more commits, looks the same",
+        false => "a newest commit that was damaged later looks the same",
+    };
+    writeln!(
+        out,
+        "an interrupted write leaves this, of which nothing was promised; {alike}"
+    )
 }
 
 fn told_damage(damage: &crate::store::Damage) -> String {
@@ -181,7 +219,8 @@ fn as_json(examined: &Examined) -> Value {
             "entries": segment.entries,
             "others": segment.others,
             "bytes": segment.bytes,
-            "torn": segment.torn,
+            "torn": segment.torn.map(of_torn),
+            "prefilled_bytes": segment.prefilled_bytes,
             "stands_for": segment.stands_for,
         })
     });
@@ -199,7 +238,18 @@ fn as_json(examined: &Examined) -> Value {
         "base_as_of": examined.base_as_of,
         "segments": segments.collect::<Vec<_>>(),
         "damage": damage.collect::<Vec<_>>(),
+        "refused": examined.refused,
         "sound": examined.damage.is_empty(),
+    })
+}
+
+fn of_torn(torn: Torn) -> Value {
+    json!({
+        "position": torn.position,
+        "sequence": torn.sequence,
+        "pages": torn.pages,
+        "zero_pages": torn.zero_pages,
+        "missing_pages": torn.missing_pages,
     })
 }
 

@@ -1,16 +1,20 @@
 //! Reads a journal that nobody runs on, from its first byte to its last, and changes nothing: what
-//! is there, and what is damaged. Opening stops at the first damage; this goes on behind it.
+//! is there, and what is damaged. Opening stops at the first damage; this goes on behind it, and
+//! says also what opening would.
 
 use crate::types::{Incarnation, JournalItem};
 
 use super::base::{BASE, Base};
 use super::folder::{lock, look_at_identity, segments_from};
+use super::identity::FolderIdentity;
+use super::journal::SEGMENT_BYTES_MIN;
 use super::layout::{
-    BlockHeader, BlockKind, PAGE, Rewritten, SegmentHeader, position_in_block, read_item,
+    BlockHeader, BlockKind, HEADER, PAGE, Rewritten, SegmentHeader, position_in_block, read_item,
 };
+use super::looking::Looking;
 use super::recovery::open_segment;
 use super::segment::{KeptBlocks, Window, segment_name};
-use super::{Disk, StoreError};
+use super::{Disk, Identity, Journal, Settings, StoreError};
 
 /// What a data folder holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,9 @@ pub struct Examined {
     pub segments: Vec<ExaminedSegment>,
     /// What is wrong, in the order of the files; nothing if the journal is sound.
     pub damage: Vec<Damage>,
+    /// What the next start says, if it refuses the folder. It does not read all of it: it may go on
+    /// beside damage, which the running node then mends with what another replica holds.
+    pub refused: Option<String>,
 }
 
 /// One segment.
@@ -45,11 +52,31 @@ pub struct ExaminedSegment {
     pub others: u64,
     /// Bytes up to the end of the last.
     pub bytes: u64,
-    /// Whether the newest segment ends in a write that was interrupted, which the next start cuts.
-    pub torn: bool,
+    /// Where the newest segment ends in something that is no whole commit.
+    pub torn: Option<Torn>,
+    /// How long its file was when it was made: one that is shorter now lost its end. 0 if it grows
+    /// with its commits: then its length tells nothing, as when the file is cut between two.
+    pub prefilled_bytes: u64,
     /// How many segments it stands for, if it was written anew: then it holds what is kept of their
     /// commits, and `commits` counts none. 0 if not.
     pub stands_for: u64,
+}
+
+/// The end of the newest segment that is no whole commit, which the next start cuts. An interrupted
+/// write leaves it; a newest commit that was damaged later, or cut off with the end of a file that
+/// grows, looks the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn {
+    /// Where it begins, in bytes.
+    pub position: u64,
+    /// The sequence of the commit that would stand there.
+    pub sequence: u64,
+    /// Pages of that commit, if its header can be read; else pages up to the last that is not zero.
+    pub pages: u64,
+    /// How many of them are zeros.
+    pub zero_pages: u64,
+    /// How many of them, or what part of one, are beyond the end of the file.
+    pub missing_pages: u64,
 }
 
 /// Something that does not read as it was written.
@@ -83,60 +110,111 @@ pub fn examine<D: Disk>(disk: &D, visit: Examine<'_>) -> Result<Examined, StoreE
         base_as_of: None,
         segments: Vec::new(),
         damage: Vec::new(),
+        refused: None,
     };
-    let mut first = 1;
-    if names.iter().any(|name| name == BASE) {
-        match Base::read(disk, identity.incarnation) {
-            Ok(base) => {
-                first = base.first_segment;
-                examined.base_as_of = Some(base.as_of);
-                for item in base.newest.values().flat_map(|n| n.first().chain(n.then())) {
-                    visit(0, base.as_of, item.clone());
-                }
-            }
-            Err(error) => {
-                examined.note(error)?;
-                // Whatever is there.
-                first = segments_from(&names, 0).first().copied().unwrap_or(1);
-            }
-        }
-    }
-    let numbers = segments_from(&names, first);
-    let mut expected = first;
-    // The sequence of the commit to come, once a segment was read.
-    let mut next = None;
-    for number in &numbers {
-        if *number < expected {
-            // The one before stands for it; the next start removes it.
-            continue;
-        }
-        if *number != expected {
-            let file = disk.path(&segment_name(expected));
-            examined.note(StoreError::MissingSegment { file })?;
-        }
-        expected = number + 1;
-        let newest = numbers.last() == Some(number);
-        let opened = open_segment(disk, identity.incarnation, identity.crc(), *number);
-        let result = opened.and_then(|(file, header)| {
-            examined.check_end(next.take(), header.first_sequence);
-            expected = header.next_number();
-            if let Some(stands_for) = header.rewritten {
-                return examined.rewritten(disk, &file, &header, &stands_for, visit);
-            }
-            examined.segment(disk, &file, &header, newest, visit)
-        });
-        match result {
-            Ok(sequence) => next = Some(sequence),
-            Err(error) => examined.note(error)?,
-        }
-    }
-    if let Some(as_of) = examined.base_as_of {
-        examined.check_end(next, as_of + 1);
-    }
+    examined.read(disk, &names, &identity, visit)?;
+    examined.ask_start(disk, &identity)?;
     Ok(examined)
 }
 
 impl Examined {
+    /// Reads every file.
+    fn read<D: Disk>(
+        &mut self,
+        disk: &D,
+        names: &[String],
+        identity: &FolderIdentity,
+        visit: Examine<'_>,
+    ) -> Result<(), StoreError> {
+        let first = self.read_base(disk, names, identity.incarnation, visit)?;
+        let numbers = segments_from(names, first);
+        let mut expected = first;
+        // The sequence of the commit to come, once a segment was read.
+        let mut next = None;
+        for number in &numbers {
+            if *number < expected {
+                // The one before stands for it; the next start removes it.
+                continue;
+            }
+            if *number != expected {
+                let file = disk.path(&segment_name(expected));
+                self.note(StoreError::MissingSegment { file })?;
+            }
+            expected = number + 1;
+            let newest = numbers.last() == Some(number);
+            let opened = open_segment(disk, identity.incarnation, identity.crc(), *number);
+            let result = opened.and_then(|(file, header)| {
+                self.check_end(next.take(), header.first_sequence);
+                expected = header.next_number();
+                if let Some(stands_for) = header.rewritten {
+                    return self.rewritten(disk, &file, &header, &stands_for, visit);
+                }
+                self.segment(disk, &file, &header, newest, visit)
+            });
+            match result {
+                Ok(sequence) => next = Some(sequence),
+                Err(error) => self.note(error)?,
+            }
+        }
+        if let Some(as_of) = self.base_as_of {
+            self.check_end(next, as_of + 1);
+        }
+        Ok(())
+    }
+
+    /// The first segment that must be there, and what the base holds.
+    fn read_base<D: Disk>(
+        &mut self,
+        disk: &D,
+        names: &[String],
+        incarnation: Incarnation,
+        visit: Examine<'_>,
+    ) -> Result<u64, StoreError> {
+        if !names.iter().any(|name| name == BASE) {
+            return Ok(1);
+        }
+        match Base::read(disk, incarnation) {
+            Ok(base) => {
+                self.base_as_of = Some(base.as_of);
+                for item in base.newest.values().flat_map(|n| n.first().chain(n.then())) {
+                    visit(0, base.as_of, item.clone());
+                }
+                Ok(base.first_segment)
+            }
+            Err(error) => {
+                self.note(error)?;
+                // Whatever is there.
+                Ok(segments_from(names, 0).first().copied().unwrap_or(1))
+            }
+        }
+    }
+
+    /// What the code of a start says, which changes nothing here. What it reads twice is not told
+    /// twice.
+    fn ask_start<D: Disk>(
+        &mut self,
+        disk: &D,
+        identity: &FolderIdentity,
+    ) -> Result<(), StoreError> {
+        let who = Identity {
+            fabric: identity.fabric.clone(),
+            node: identity.node.as_str().into(),
+            fresh: identity.incarnation,
+        };
+        let settings = Settings {
+            segment_bytes: SEGMENT_BYTES_MIN,
+        };
+        let opened = Journal::open(Looking(disk.clone()), &who, settings, &mut |_| Ok(()));
+        let Err(error) = opened.map(drop) else {
+            return Ok(());
+        };
+        self.refused = Some(error.to_string());
+        match self.damage.is_empty() {
+            true => self.note(error),
+            false => Ok(()),
+        }
+    }
+
     /// Takes damage for what was found; other errors end the examination.
     fn note(&mut self, error: StoreError) -> Result<(), StoreError> {
         let (file, position, reason) = match error {
@@ -145,7 +223,10 @@ impl Examined {
                 position,
                 reason,
             } => (file, position, reason),
-            StoreError::MissingSegment { file } => (file, 0, "it is missing".to_owned()),
+            StoreError::MissingSegment { file } => {
+                let reason = "it is missing, and with it what this node has promised";
+                (file, 0, reason.to_owned())
+            }
             error => return Err(error),
         };
         self.damage.push(Damage {
@@ -229,6 +310,7 @@ impl Examined {
         let mut segment = ExaminedSegment {
             file: path.clone(),
             bytes: PAGE,
+            prefilled_bytes: header.prefilled_bytes,
             ..ExaminedSegment::default()
         };
         let file_bytes = window.file_bytes()?;
@@ -254,7 +336,9 @@ impl Examined {
             // The end, or something unreadable with commits after it.
             let later = next_commit(&mut window, header, position, sequence, file_bytes)?;
             let Some((at, later)) = later else {
-                segment.torn = newest && !is_empty(&mut window, position, file_bytes)?;
+                if newest {
+                    segment.torn = torn(&mut window, header, position, sequence, file_bytes)?;
+                }
                 break;
             };
             let missing = later - sequence;
@@ -316,17 +400,36 @@ fn next_commit<F: super::DiskFile>(
     Ok(None)
 }
 
-fn is_empty<F: super::DiskFile>(
+/// What stands from `position` on, where commit `sequence` cannot be read; `None` if only zeros do.
+fn torn<F: super::DiskFile>(
     window: &mut Window<'_, F>,
-    mut position: u64,
+    header: &SegmentHeader,
+    position: u64,
+    sequence: u64,
     file_bytes: u64,
-) -> Result<bool, StoreError> {
-    while position < file_bytes {
-        let page = window.read(position, PAGE as usize)?;
-        if page.iter().any(|byte| *byte != 0) {
-            return Ok(false);
+) -> Result<Option<Torn>, StoreError> {
+    let mut last = None;
+    let mut zeros = Vec::new();
+    for page in (position..file_bytes).step_by(PAGE as usize) {
+        let bytes = window.read(page, PAGE as usize)?;
+        match bytes.iter().all(|byte| *byte == 0) {
+            true => zeros.push(page),
+            false => last = Some(page),
         }
-        position += PAGE;
     }
-    Ok(true)
+    let Some(last) = last else {
+        return Ok(None);
+    };
+    let first = window.read(position, HEADER)?;
+    let end = match BlockHeader::decode(first, BlockKind::Commit, header.life) {
+        Ok(commit) if commit.sequence == sequence => position + commit.block_bytes(),
+        _ => last + PAGE,
+    };
+    Ok(Some(Torn {
+        position,
+        sequence,
+        pages: (end - position) / PAGE,
+        zero_pages: zeros.iter().filter(|page| **page < end).count() as u64,
+        missing_pages: end.saturating_sub(file_bytes).div_ceil(PAGE),
+    }))
 }

@@ -177,6 +177,7 @@ fn found<D: Disk>(
         first_sequence: 1,
         previous_crc: 0,
         rewritten: None,
+        prefilled_bytes: 0,
     };
     make_segment(disk, &header, None)?;
     let failed = |error| StoreError::disk("cannot write", disk.path(IDENTITY), &error);

@@ -18,7 +18,7 @@ use super::spare::{SPARE, Spare};
 use super::{Disk, DiskFile, Identity, Reader, StoreError, spare};
 
 /// The smallest segment: below it the pages of headers and footers would be most of it.
-const SEGMENT_BYTES_MIN: u64 = 8 * PAGE;
+pub(super) const SEGMENT_BYTES_MIN: u64 = 8 * PAGE;
 
 /// What the journal needs to know of the topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,6 +359,7 @@ impl<D: Disk> Journal<D> {
             .write_at(&footer, self.tail.position)
             .map_err(|error| self.disk_error("cannot write", &error))?;
         let number = index.tail_number + 1;
+        let prefilled = shared.take_spare().then_some(SPARE);
         let header = SegmentHeader {
             version: FORMAT_VERSION,
             identity: shared.identity,
@@ -367,8 +368,8 @@ impl<D: Disk> Journal<D> {
             first_sequence: self.sequence,
             previous_crc: self.previous_crc,
             rewritten: None,
+            prefilled_bytes: prefilled.map_or(0, |_| shared.segment_bytes),
         };
-        let prefilled = shared.take_spare().then_some(SPARE);
         let next = make_segment(&shared.disk, &header, prefilled)?;
         let follows = Follows {
             sequence: self.sequence,

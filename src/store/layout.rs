@@ -47,6 +47,8 @@ pub(super) struct SegmentHeader {
     pub(super) previous_crc: u32,
     /// Set if it holds what was kept of commits, and not the commits themselves.
     pub(super) rewritten: Option<Rewritten>,
+    /// How long its file was made, durably: a shorter one lost its end. 0 if it grows by commits.
+    pub(super) prefilled_bytes: u64,
 }
 
 /// What a segment that was written anew stands for: the commits from its first sequence on.
@@ -111,6 +113,8 @@ impl SegmentHeader {
             page[44..48].copy_from_slice(&rewritten.segments.to_le_bytes());
             page[48..56].copy_from_slice(&rewritten.next_sequence.to_le_bytes());
             page[56..60].copy_from_slice(&rewritten.last_crc.to_le_bytes());
+        } else {
+            page[48..56].copy_from_slice(&self.prefilled_bytes.to_le_bytes());
         }
         let crc = crc32fast::hash(&page[..60]);
         page[60..64].copy_from_slice(&crc.to_le_bytes());
@@ -123,25 +127,25 @@ impl SegmentHeader {
         if fields.take(8)? != SEGMENT_MAGIC {
             return Err("it does not begin as a segment does");
         }
-        let header = Self {
+        let mut header = Self {
             version: fields.u32()?,
             identity: fields.u32()?,
             number: fields.u64()?,
             life: fields.u64()?,
             first_sequence: fields.u64()?,
             previous_crc: fields.u32()?,
-            rewritten: match fields.u32()? {
-                0 => {
-                    fields.take(12)?;
-                    None
-                }
-                segments => Some(Rewritten {
-                    segments,
-                    next_sequence: fields.u64()?,
-                    last_crc: fields.u32()?,
-                }),
-            },
+            rewritten: None,
+            prefilled_bytes: 0,
         };
+        let rewritten = Rewritten {
+            segments: fields.u32()?,
+            next_sequence: fields.u64()?,
+            last_crc: fields.u32()?,
+        };
+        match rewritten.segments {
+            0 => header.prefilled_bytes = rewritten.next_sequence,
+            _ => header.rewritten = Some(rewritten),
+        }
         if fields.u32()? != crc32fast::hash(&bytes[..60]) {
             return Err("the checksum of the segment header does not match");
         }

@@ -14,6 +14,7 @@ mod identity;
 mod index;
 mod journal;
 mod layout;
+mod looking;
 mod mend;
 mod plan;
 mod reader;
@@ -28,7 +29,7 @@ mod spare;
 
 pub use disk::{Disk, DiskFile};
 pub use error::StoreError;
-pub use examine::{Damage, Examine, Examined, ExaminedSegment, examine};
+pub use examine::{Damage, Examine, Examined, ExaminedSegment, Torn, examine};
 pub use identity::Identity;
 pub use journal::{Journal, Settings, commit_bytes_max, item_bytes};
 pub use layout::FORMAT_VERSION;

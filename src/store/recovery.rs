@@ -224,6 +224,11 @@ fn follow_tail<F: DiskFile>(
         let position = reading.chain.position;
         return Err(StoreError::damaged(path.to_owned(), position, reason));
     }
+    let (bytes, made) = (window.file_bytes()?, header.prefilled_bytes);
+    if bytes < made {
+        let reason = format!("the file ends here, and was made with {made} bytes: its end is lost");
+        return Err(StoreError::damaged(path.to_owned(), bytes, reason));
+    }
     let mut dirty = torn_pages(&mut window, header, &reading.chain, stop)?;
     window = Window::new(file, path);
     dirty.extend(torn_pages(&mut window, header, &reading.chain, stop)?);

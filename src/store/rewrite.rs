@@ -91,6 +91,7 @@ impl<D: Disk> Reader<D> {
                 next_sequence: plan.ends.sequence,
                 last_crc: plan.ends.previous_crc,
             }),
+            prefilled_bytes: 0,
         };
         let mut making = Making::new(&shared.disk, &header)?;
         for kept in &plan.kept {

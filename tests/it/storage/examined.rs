@@ -8,8 +8,9 @@ use serde_json::Value;
 use weft::store::{Disk, DiskFile, Journal, RealDisk, StoreError, examine};
 use weft::types::JournalItem;
 
+use super::recycling::checkpoint;
 use super::{FIRST, PAGE, commit, entry, real_disk};
-use crate::journal_kit::{open, partition};
+use crate::journal_kit::{SETTINGS, open, partition};
 use crate::support::weft;
 
 fn journal(args: &[&str], folder: &std::path::Path) -> Output {
@@ -128,7 +129,7 @@ fn a_torn_end_is_told_and_left_to_the_next_start() {
     file.write_at(b"half a commit", 12 * PAGE).expect("a write");
     let told = text(&journal(&["verify"], &data).stdout);
     assert!(
-        told.contains("the next start cuts it") && told.ends_with("sound\n"),
+        told.contains("the next start cuts it") && told.ends_with("sound up to commit 11\n"),
         "{told}"
     );
     let missing = journal(&["verify"], &folder.path().join("nowhere"));
@@ -139,5 +140,140 @@ fn a_torn_end_is_told_and_left_to_the_next_start() {
     assert!(
         matches!(examined, Err(StoreError::Disk { .. })),
         "{examined:?}"
+    );
+}
+
+/// What `weft journal verify` says, and that a start refuses the folder with the same words.
+fn refused(disk: &RealDisk, data: &std::path::Path) -> String {
+    let verified = journal(&["verify", "--json"], data);
+    assert_eq!(
+        verified.status.code(),
+        Some(1),
+        "{}",
+        text(&verified.stdout)
+    );
+    let told: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    assert_eq!(told["sound"], false);
+    assert_ne!(told["damage"].as_array().map(Vec::len), Some(0), "{told}");
+    let error = open(disk).map(drop).expect_err("a start refuses it");
+    assert_eq!(told["refused"], error.to_string());
+    let told = text(&journal(&["verify"], data).stdout);
+    assert!(
+        told.contains(&format!("a start refuses it: {error}")),
+        "{told}"
+    );
+    told
+}
+
+// Promise 2: what a node promised is missed, and not taken for a folder that promised nothing.
+#[test]
+fn promise_2_a_folder_without_its_segments_is_damaged() {
+    for with_base in [true, false] {
+        let (folder, disk) = real_disk();
+        let data = folder.path().join("data/a");
+        let mut running = fill(&disk);
+        for index in 11..=40 {
+            commit(&mut running, &[entry(1, index, vec![7; 3_000])]);
+        }
+        let reader = running.reader();
+        commit(&mut running, &[checkpoint(&partition(0), 40, 41)]);
+        reader.recycle().expect("segments go");
+        drop((running, reader));
+        assert!(data.join("base").is_file() && !data.join(FIRST).is_file());
+        if !with_base {
+            // What is left begins in the middle of a life.
+            fs::remove_file(data.join("base")).expect("removed");
+            let told = refused(&disk, &data);
+            assert!(
+                told.contains(&format!("{FIRST} at 0: it is missing")),
+                "{told}"
+            );
+        }
+        let mut gone = Vec::new();
+        for file in fs::read_dir(&data).expect("a folder") {
+            let path = file.expect("a file").path();
+            if path.extension().is_some_and(|extension| extension == "seg") {
+                fs::remove_file(&path).expect("removed");
+                gone.push(path);
+            }
+        }
+        gone.sort();
+        let first = if with_base {
+            &gone[0]
+        } else {
+            &data.join(FIRST)
+        };
+        let told = refused(&disk, &data);
+        assert!(
+            told.contains(&format!("{} at 0: it is missing", first.display())),
+            "{told}"
+        );
+        assert!(told.ends_with("damaged in 1 place\n"), "{told}");
+    }
+}
+
+/// A file that was prefilled and is shorter now has lost what nobody can count: a node that has
+/// forgotten what it promised must not vote.
+#[test]
+fn promise_2_a_prefilled_segment_that_was_cut_is_damaged() {
+    let (folder, disk) = real_disk();
+    let data = folder.path().join("data/a");
+    let (mut running, _) = open(&disk).expect("an empty folder");
+    running.reader().prepare_spare().expect("a disk with room");
+    let mut index = 0;
+    let newest = data.join("journal-0000000000000002.seg");
+    let mut after = 0;
+    while after < 6 {
+        index += 1;
+        commit(&mut running, &[entry(1, index, vec![7; 3_000])]);
+        after += u64::from(newest.is_file());
+    }
+    drop(running);
+    let file = disk
+        .open("journal-0000000000000002.seg")
+        .expect("a segment");
+    assert_eq!(file.bytes().expect("a length"), SETTINGS.segment_bytes);
+    // Between two commits: nothing else would tell.
+    let half = 4 * PAGE;
+    let cut = fs::OpenOptions::new().write(true).open(&newest);
+    cut.and_then(|file| file.set_len(half)).expect("cut");
+    let told = refused(&disk, &data);
+    let reason = format!("made with {} bytes", SETTINGS.segment_bytes);
+    assert!(
+        told.contains(&format!("at {half}: ")) && told.contains(&reason),
+        "{told}"
+    );
+}
+
+/// A file that grew tells less, and no more is claimed: how much of the last commit is not there,
+/// and that what else may have been there would not show.
+#[test]
+fn a_segment_that_grew_and_was_cut_says_what_it_can() {
+    let (folder, disk) = real_disk();
+    let data = folder.path().join("data/a");
+    let (mut running, _) = open(&disk).expect("an empty folder");
+    for index in 1..=3 {
+        commit(&mut running, &[entry(1, index, vec![7; 9_000])]);
+    }
+    drop(running);
+    let cut = |bytes| {
+        let file = fs::OpenOptions::new().write(true).open(data.join(FIRST));
+        file.and_then(|file| file.set_len(bytes)).expect("cut");
+        journal(&["verify"], &data)
+    };
+    // The second commit begins on page 4 and has three.
+    let told = cut(5 * PAGE + 100);
+    assert_eq!(told.status.code(), Some(0));
+    let told = text(&told.stdout);
+    let not_whole = format!(
+        "commit 2 at byte {} is not whole: of 3 pages 2 are",
+        4 * PAGE
+    );
+    assert!(told.contains(&not_whole), "{told}");
+    assert!(told.contains("a file that was cut") && told.ends_with("sound up to commit 1\n"));
+    let told = text(&cut(4 * PAGE).stdout);
+    assert!(
+        told.contains("it would not show") && told.ends_with("sound\n"),
+        "{told}"
     );
 }

@@ -27,7 +27,7 @@ fn hard_state(of: &Partition, term: u64, commit: u64) -> JournalItem {
     }
 }
 
-fn checkpoint(of: &Partition, index: u64, keep_from: u64) -> JournalItem {
+pub(super) fn checkpoint(of: &Partition, index: u64, keep_from: u64) -> JournalItem {
     JournalItem::Checkpoint {
         partition: of.clone(),
         checkpoint: Checkpoint {
