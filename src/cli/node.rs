@@ -68,6 +68,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     match run_once_free(&topology, &args.name, &start, patience) {
         Ok(Exit::Stopped) => Ok(ExitCode::SUCCESS),
         Ok(Exit::Failed(why)) => Err(Failure::internal(format!("node {}: {why}", args.name))),
+        Err(StartError::Store(error)) if args.replace && error.is_loss() => Err(Failure::user(
+            format!("node {} does not start: {error}", args.name),
+            format!(
+                "--replace fills an empty folder, and {} still holds what is left of a journal: \
+                 move the folder away first, then start the node with --replace again",
+                data.display()
+            ),
+        )),
         Err(error) => Err(Failure::User(miette::miette!(
             "node {} does not start: {error}",
             args.name

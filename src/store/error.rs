@@ -67,10 +67,7 @@ pub enum StoreError {
         known: u32,
     },
     /// The identity file is not what this program writes.
-    #[error(
-        "{file} cannot be read: {reason}; restore it from a copy (a replica cannot be filled \
-         anew yet; the others serve without it)"
-    )]
+    #[error("{file} cannot be read: {reason}; restore it from a copy, or {REPLACE}")]
     BadIdentity {
         /// The identity file.
         file: String,
@@ -80,7 +77,7 @@ pub enum StoreError {
     /// There are commits, but nothing says whose.
     #[error(
         "{folder} holds commits ({segment}) but no file `identity`; restore that file from a \
-         copy (a replica cannot be filled anew yet; the others serve without it)"
+         copy, or {REPLACE}"
     )]
     MissingIdentity {
         /// The folder.
@@ -90,8 +87,8 @@ pub enum StoreError {
     },
     /// A segment that must be there is not.
     #[error(
-        "{file} is missing, and with it what this node has promised; restore it from a copy \
-         (a replica cannot be filled anew yet; the others serve without it)"
+        "{file} is missing, and with it what this node has promised; restore it from a copy, or \
+         {REPLACE}"
     )]
     MissingSegment {
         /// The file.
@@ -100,8 +97,8 @@ pub enum StoreError {
     /// Bytes that were synced once no longer read as they were written.
     #[error(
         "{file} is damaged at byte {position}: {reason}; a running node fetches what is lost from \
-         another replica; one that does not start for it needs the file from a copy, or an empty \
-         data folder and `weft node --replace`"
+         another replica; where one does not start for it, restore the file from a copy, or \
+         {REPLACE}"
     )]
     Damaged {
         /// The file.
@@ -176,6 +173,11 @@ pub enum StoreError {
     },
 }
 
+/// What to do where what a node has promised is lost.
+const REPLACE: &str = "move the data folder away and start the node with an empty one and `weft \
+                       node FILE NAME --replace`, or with `weft up FILE --replace NAME`: it is \
+                       filled from the other replicas";
+
 /// What was tried, where a disk refuses to read a part of a file.
 pub(super) const CANNOT_READ: &str = "cannot read";
 
@@ -197,6 +199,18 @@ impl StoreError {
             Self::Disk { action, .. } => *action == CANNOT_READ,
             _ => false,
         }
+    }
+
+    /// Whether what the folder's node has promised is lost, in part at least: it does not start
+    /// before the file is back, or another folder in the place of this one.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::BadIdentity { .. }
+                | Self::MissingIdentity { .. }
+                | Self::MissingSegment { .. }
+                | Self::Damaged { .. }
+        )
     }
 
     /// Damage at a position of a file.

@@ -125,3 +125,33 @@ fn a_lost_data_folder_is_replaced_while_records_are_published() {
     assert_eq!(code, 0, "{told}");
     assert!(told.trim_end().ends_with("verified"), "{told}");
 }
+
+// What a start says to do about a folder that is lost can be done as it is said.
+#[test]
+fn a_damaged_folder_is_moved_away_before_it_is_replaced() {
+    let fabric = Fabric::new(&NAMES);
+    let mut nodes = NAMES.map(|name| fabric.start(name));
+    healthy(&fabric);
+    let [_, _, c] = &mut nodes;
+    c.kill();
+    let data = fabric.data("c");
+    fs::remove_file(data.join("journal-0000000000000001.seg")).expect("it is gone");
+    *c = fabric.start("c");
+    assert_eq!(c.wait().code(), Some(1));
+    let told = c.flat_log();
+    assert!(
+        told.contains("is missing, and with it what this node has promised"),
+        "{told}"
+    );
+    assert!(told.contains("move the data folder away"), "{told}");
+    assert!(told.contains("`weft node FILE NAME --replace`"), "{told}");
+    assert!(!told.contains("cannot be filled"), "{told}");
+    // The flag alone does not do it.
+    *c = fabric.start_replacing("c");
+    assert_eq!(c.wait().code(), Some(1));
+    let told = c.flat_log();
+    assert!(told.contains("move the folder away first"), "{told}");
+    fs::rename(&data, data.with_extension("lost")).expect("moved away");
+    *c = fabric.start_replacing("c");
+    healthy(&fabric);
+}
