@@ -106,18 +106,24 @@ pub struct Start {
     pub replaces: bool,
 }
 
-/// Runs a node on this thread until SIGINT or SIGTERM, or until it cannot go on.
+/// Runs a node on this thread until SIGINT or SIGTERM, or until it cannot go on. `ready` is called
+/// once it serves: then all its endpoints are its own.
 ///
 /// # Errors
 /// Why it did not start. Nothing is bound then.
-pub fn run_node(topology: Topology, name: &str, start: &Start) -> Result<Exit, StartError> {
+pub fn run_node(
+    topology: Topology,
+    name: &str,
+    start: &Start,
+    ready: impl FnOnce(),
+) -> Result<Exit, StartError> {
     fatal::end_process_on_panic();
     raise_open_files(topology.limits.sessions_max);
     let prepared = Prepared::new(topology, name, start)?;
     let (events, inbox) = unbounded_channel();
     let to_stop = events.clone();
     let signals = move || stop_on_signals(to_stop);
-    prepared.run(events, inbox, signals, |_| {})
+    prepared.run(events, inbox, signals, |_| ready())
 }
 
 /// Starts a node on a thread of its own. Done once everything is bound. To cancel it stops what

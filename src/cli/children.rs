@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,12 +29,16 @@ const STEADY: Duration = Duration::from_secs(10);
 /// A node stops within 5 s of being asked; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a node says on stdout once it serves: from then on all its endpoints are its own.
+pub(crate) const READY: &str = "ready";
+
 /// One node and the process that runs it.
 pub(crate) struct Supervised {
     pub(crate) name: String,
     pub(crate) endpoint: String,
     command: Launch,
     child: Option<Child>,
+    ready: Ready,
     started: Instant,
     /// When to start it again.
     again: Option<Instant>,
@@ -40,6 +46,10 @@ pub(crate) struct Supervised {
     /// Whether it has run before: then what it cannot do now may pass.
     proven: bool,
 }
+
+/// Whether the process of a node has said that it serves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ready(Arc<AtomicBool>);
 
 /// How to start a node.
 pub(crate) struct Launch {
@@ -86,6 +96,7 @@ impl Supervised {
             endpoint: endpoint.unwrap_or_default(),
             command,
             child: None,
+            ready: Ready::default(),
             started: Instant::now(),
             again: None,
             pause: PAUSE_MIN,
@@ -103,6 +114,11 @@ impl Supervised {
         self.child.is_some()
     }
 
+    /// Whether its process serves: the one that runs at that time, now or later.
+    pub(crate) fn ready(&self) -> Ready {
+        self.ready.clone()
+    }
+
     /// Starts the process; its stderr comes out under the node's name, or goes to its log.
     pub(crate) fn start(&mut self) -> Result<u32, Failure> {
         let mut child = self.command.spawn().map_err(|error| {
@@ -111,6 +127,10 @@ impl Supervised {
         })?;
         if let Some(stderr) = child.stderr.take() {
             forward(self.name.clone(), stderr);
+        }
+        self.ready.set(false);
+        if let Some(stdout) = child.stdout.take() {
+            self.ready.clone().hear(stdout);
         }
         let pid = child.id();
         self.child = Some(child);
@@ -134,6 +154,7 @@ impl Supervised {
     pub(crate) fn take_death(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         self.child = None;
+        self.ready.set(false);
         Some(status)
     }
 
@@ -192,6 +213,26 @@ impl Supervised {
     }
 }
 
+impl Ready {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Waits for the word, on a thread of its own.
+    fn hear(self, stdout: ChildStdout) {
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines();
+            if lines.any(|line| line.is_ok_and(|line| line == READY)) {
+                self.set(true);
+            }
+        });
+    }
+}
+
 impl Launch {
     /// The child holds the reading end of a pipe that closes with this process, however it ends.
     fn spawn(&self) -> io::Result<Child> {
@@ -211,7 +252,7 @@ impl Launch {
             .arg(&self.file)
             .arg(&self.node)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(stderr)
             // Ctrl-C at the terminal is the supervisor's to hear, and to pass on.
             .process_group(0)

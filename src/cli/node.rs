@@ -1,7 +1,7 @@
 //! `weft node`: runs one node of a topology until it is told to stop.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::children::READY;
 use super::{Failure, options};
 use crate::actor::{self, Exit, Start, StartError};
 use crate::embed::NodeOptions;
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     /// one's votes. Never give the old one back afterwards
     #[arg(long)]
     replace: bool,
-    /// Stop once stdin ends, which is how a supervisor's death shows
+    /// Stop once stdin ends, as it does with a supervisor, and say on stdout when it serves
     #[arg(long, hide = true)]
     exit_with_parent: bool,
     /// Decides everything that is random in the node's logic [default: drawn]
@@ -65,7 +66,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         true => PREDECESSOR_STOPS,
         false => Duration::ZERO,
     };
-    match run_once_free(&topology, &args.name, &start, patience) {
+    let ready = || {
+        if args.exit_with_parent {
+            // A supervisor that does not listen any more is about to end this process.
+            let _ = writeln!(io::stdout(), "{READY}");
+        }
+    };
+    match run_once_free(&topology, &args.name, &start, patience, ready) {
         Ok(Exit::Stopped) => Ok(ExitCode::SUCCESS),
         Ok(Exit::Failed(why)) => Err(Failure::internal(format!("node {}: {why}", args.name))),
         Err(StartError::Store(error)) if args.replace && error.is_loss() => Err(Failure::user(
@@ -73,7 +80,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
             format!(
                 "--replace fills an empty folder, and {} still holds what is left of a journal: \
                  move the folder away first, then start the node with --replace again",
-                data.display()
+                start.data.display()
             ),
         )),
         Err(error) => Err(Failure::User(miette::miette!(
@@ -90,11 +97,12 @@ fn run_once_free(
     name: &str,
     start: &Start,
     patience: Duration,
+    ready: impl Fn(),
 ) -> Result<Exit, StartError> {
     let deadline = Instant::now() + patience;
     let mut told = false;
     loop {
-        match actor::run_node(topology.clone(), name, start) {
+        match actor::run_node(topology.clone(), name, start, &ready) {
             Err(error) if error.is_in_use() && Instant::now() < deadline => {
                 if !told {
                     tracing::info!("waits until another process has stopped: {error}");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::children::say;
+use super::health::Health;
 use super::up::{Event, LOOK_EVERY};
 use super::wait::wait;
 use crate::actor::{Exit, StartError};
@@ -19,7 +20,7 @@ use crate::topology::Topology;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// One node, as long as it is to run.
-struct Hosted<'t> {
+pub(crate) struct Hosted<'t> {
     topology: &'t Topology,
     name: &'t str,
     options: NodeOptions,
@@ -28,49 +29,59 @@ struct Hosted<'t> {
     ended: Option<Instant>,
 }
 
-/// Runs all nodes until the end is asked for, or none is left. `data` is the folder of each.
-pub(crate) fn host(
-    topology: &Topology,
-    data: impl Fn(&str) -> Option<std::path::PathBuf>,
+/// Starts all nodes. Each keeps its data in its folder below `root`, if one is named.
+pub(crate) fn start<'t>(
+    topology: &'t Topology,
+    root: Option<&Path>,
     replaced: &[String],
+) -> Result<Vec<Hosted<'t>>, Failure> {
+    let mut hosts = Vec::new();
+    for node in &topology.nodes {
+        let name = node.name.as_str();
+        let mut hosted = Hosted {
+            topology,
+            name,
+            options: NodeOptions {
+                data: root.map(|root| root.join(name)),
+                replaces: replaced.iter().any(|replaced| replaced == name),
+                seed: None,
+            },
+            node: None,
+            ended: None,
+        };
+        if let Err(error) = hosted.start() {
+            stop(hosts);
+            return Err(Failure::User(miette::miette!(
+                "node {name} does not start: {error}"
+            )));
+        }
+        hosts.push(hosted);
+    }
+    Ok(hosts)
+}
+
+/// Runs them until the end is asked for, or none is left.
+pub(crate) fn run(
+    hosts: &mut Vec<Hosted<'_>>,
     restart: bool,
     heard: &Receiver<Event>,
-    mut welcome: impl FnMut(&super::health::Health),
+    mut welcome: impl FnMut(&Health),
 ) -> Result<ExitCode, Failure> {
-    let hosted = topology.nodes.iter().map(|node| Hosted {
-        topology,
-        name: node.name.as_str(),
-        options: NodeOptions {
-            data: data(node.name.as_str()),
-            replaces: replaced.contains(&node.name.to_string()),
-            seed: None,
-        },
-        node: None,
-        ended: None,
-    });
-    let mut hosted: Vec<Hosted> = hosted.collect();
-    for node in &mut hosted {
-        let started = node.start();
-        started.map_err(|error| {
-            let what = format!("node {} does not start: {error}", node.name);
-            Failure::user(what, "the nodes that had started have stopped again")
-        })?;
-    }
     loop {
         match heard.recv_timeout(LOOK_EVERY) {
             Ok(Event::Interrupted) => {
                 say("stopping");
-                stop(hosted);
+                stop(std::mem::take(hosts));
                 return Ok(ExitCode::SUCCESS);
             }
-            Ok(Event::Healthy(health)) => welcome(&health),
+            Ok(Event::Healthy(health) | Event::Others(health)) => welcome(&health),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_EVERY),
         }
-        for node in &mut hosted {
+        for node in hosts.iter_mut() {
             node.look_after(restart);
         }
-        if hosted.iter().all(|node| node.node.is_none()) && !restart {
+        if hosts.iter().all(|node| node.node.is_none()) && !restart {
             return Err(Failure::user("no node is left", "see what they said above"));
         }
     }
@@ -132,11 +143,4 @@ pub(crate) fn announce(topology: &Topology, json: bool, out: &mut impl Write) ->
         }
     }
     out.flush()
-}
-
-/// The folder of a node below the one that was named for all.
-pub(crate) fn below<'r>(
-    root: Option<&'r Path>,
-) -> impl Fn(&str) -> Option<std::path::PathBuf> + 'r {
-    move |name| root.map(|root| root.join(name))
 }

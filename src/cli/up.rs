@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::children::{Launch, Supervised, absolute, say, stop, write_quickstart};
+use super::children::{Launch, Ready, Supervised, absolute, say, stop, write_quickstart};
 use super::connect::on_interrupt;
 use super::health::Health;
 use super::node::log_to_stderr;
@@ -21,6 +21,13 @@ use crate::topology::{Node, Topology};
 
 /// How often children are looked after.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often the nodes are asked until all are healthy.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Nodes whose supervisor was killed stop by themselves: those that are healthy for this long have
+/// one.
+const OTHERS_STAY: Duration = Duration::from_secs(1);
 
 /// `weft up`
 #[derive(Debug, clap::Args)]
@@ -52,8 +59,10 @@ pub(crate) struct Args {
 pub(super) enum Event {
     /// SIGINT or SIGTERM.
     Interrupted,
-    /// All nodes are healthy for the first time.
+    /// All nodes are healthy for the first time, and all are those started here.
     Healthy(Health),
+    /// All nodes are healthy, and none of them was started here.
+    Others(Health),
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -103,7 +112,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     out.flush()?;
     if let Some(resolved) = watched {
-        watch_health(resolved, events);
+        watch_health(
+            resolved,
+            nodes.iter().map(Supervised::ready).collect(),
+            events,
+        );
     }
     let lines = commands(&topology, &program, &args);
     supervise(&mut nodes, &heard, !args.no_restart, |health| {
@@ -123,15 +136,15 @@ fn run_within(
     if !args.json {
         writeln!(out, "fabric {}", topology.fabric.name)?;
     }
+    let mut hosts = one_process::start(topology, args.data.as_deref(), &args.replace)?;
     one_process::announce(topology, args.json, &mut out)?;
     if let Some(resolved) = watched {
-        watch_health(resolved, events);
+        // All of them serve.
+        watch_health(resolved, Vec::new(), events);
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("weft"));
     let lines = commands(topology, &program, args);
-    let data = one_process::below(args.data.as_deref());
-    let restart = !args.no_restart;
-    one_process::host(topology, data, &args.replace, restart, &heard, |health| {
+    one_process::run(&mut hosts, !args.no_restart, &heard, |health| {
         tell_welcome(health, &lines, args.json, &mut out);
     })
 }
@@ -186,9 +199,11 @@ fn supervise(
                 stop(nodes);
                 return Ok(ExitCode::SUCCESS);
             }
-            // Other processes may serve the same topology; they are not what this one started.
-            Ok(Event::Healthy(_)) if nodes.iter().any(|node| !node.is_running()) => {}
             Ok(Event::Healthy(health)) => welcome(&health),
+            Ok(Event::Others(health)) => {
+                stop(nodes);
+                return Err(runs_already(&health));
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_EVERY),
         }
@@ -219,19 +234,50 @@ fn watched(args: &Args) -> Result<Option<Resolved>, Failure> {
     }
 }
 
-/// Tells when all is healthy for the first time.
-fn watch_health(resolved: Resolved, events: Sender<Event>) {
+/// Tells when all is healthy for the first time: here, or where other processes serve the same
+/// topology.
+fn watch_health(resolved: Resolved, children: Vec<Ready>, events: Sender<Event>) {
     thread::spawn(move || {
+        let mut others_since = None;
         loop {
+            // Before they are asked: whoever serves by then has the endpoints, and answers.
+            let ours = children.iter().all(Ready::get);
             let health = Health::gather(&resolved);
-            if health.healthy {
-                // The supervisor may have ended meanwhile.
-                let _ = events.send(Event::Healthy(health));
-                return;
-            }
-            thread::sleep(Duration::from_millis(200));
+            let others = health.healthy && !children.iter().any(Ready::get);
+            let since = *others_since.get_or_insert_with(Instant::now);
+            let event = match health.healthy {
+                true if ours => Event::Healthy(health),
+                true if others && since.elapsed() >= OTHERS_STAY => Event::Others(health),
+                _ => {
+                    others_since = others_since.filter(|_| others);
+                    thread::sleep(ASK_EVERY);
+                    continue;
+                }
+            };
+            // The supervisor may have ended meanwhile.
+            let _ = events.send(event);
+            return;
         }
     });
+}
+
+/// The nodes of another supervisor answer.
+fn runs_already(health: &Health) -> Failure {
+    let nodes = health.nodes.iter().filter_map(|node| {
+        let view = node.view.as_ref()?;
+        let up = humantime::format_duration(Duration::from_secs(view.uptime_ms / 1_000));
+        Some(format!("{} at {} for {up}", view.node, node.endpoint))
+    });
+    let nodes: Vec<String> = nodes.collect();
+    let fabric = health.views().next().map_or("", |view| &view.fabric);
+    Failure::user(
+        format!(
+            "the fabric {fabric} runs already, and was not started here: {}",
+            nodes.join(", ")
+        ),
+        "use that one, as `weft status` does, or stop it first; for a second one name a topology \
+         with endpoints of its own, and another folder with --data DIR",
+    )
 }
 
 /// What each node leads.

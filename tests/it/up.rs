@@ -16,10 +16,15 @@ struct Up {
 
 impl Up {
     fn start(fabric: &Fabric, more: &[&str]) -> Self {
+        Self::start_logged(fabric, more, "up.log")
+    }
+
+    /// The same, with a log of its own.
+    fn start_logged(fabric: &Fabric, more: &[&str], log: &str) -> Self {
         let mut command = weft();
         command.arg("up").arg(&fabric.file).args(more);
         command.arg("--data").arg(fabric.folder.path().join("data"));
-        let log = fabric.folder.path().join("up.log");
+        let log = fabric.folder.path().join(log);
         Self {
             process: Process::start(command, &log),
         }
@@ -232,6 +237,33 @@ fn nodes_wait_for_those_of_a_supervisor_that_was_killed() {
     before.kill();
     healthy(&fabric);
     assert!(!up.process.log().contains("started again"));
+}
+
+/// What other processes serve is not what this one started: it says whose it is, and ends.
+#[test]
+fn a_second_up_does_not_take_the_nodes_of_the_first_for_its_own() {
+    let fabric = Fabric::new(&NAMES);
+    let mut first = Up::start(&fabric, &[]);
+    wait_until("all nodes are healthy", || {
+        first.process.log().contains("all nodes are healthy")
+    });
+    let mut second = Up::start_logged(&fabric, &[], "second.log");
+    assert_eq!(second.process.wait().code(), Some(1));
+    let log = second.process.flat_log();
+    let place = format!("a at {} for ", fabric.endpoint("a"));
+    for part in [
+        "the fabric test runs already, and was not started here",
+        &place,
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    for part in ["all nodes are healthy", "leads", "does not start"] {
+        assert!(!log.contains(part), "{part}: {log}");
+    }
+    // The first is as it was.
+    assert!(first.process.is_running());
+    assert!(!first.process.log().contains("ended"));
+    healthy(&fabric);
 }
 
 // The flag reaches the node that it names, and no other name is taken.
