@@ -1,5 +1,6 @@
 //! `weft journal`: looks into the data folder of a node that does not run, and changes nothing.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,11 +73,13 @@ fn run_dump(args: &Dump) -> Result<ExitCode, Failure> {
     let disk = open(&args.folder)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
-    let wanted = |partition: &Partition| {
-        let only = args.partition.as_ref();
-        only.is_none_or(|only| partition.to_string() == *only)
-    };
+    let mut held = BTreeSet::new();
+    let only = args.partition.as_deref();
+    let wanted = |partition: &Partition| only.is_none_or(|only| partition.to_string() == only);
     let examined = examine(&disk, &mut |segment, sequence, item| {
+        if only.is_some() && !held.contains(item.partition()) {
+            held.insert(item.partition().clone());
+        }
         if written.is_ok() && wanted(item.partition()) {
             let told = tell(segment, sequence, &item);
             written = match args.json {
@@ -91,7 +94,25 @@ fn run_dump(args: &Dump) -> Result<ExitCode, Failure> {
     for damage in &examined.damage {
         eprintln!("{}", told_damage(damage));
     }
+    if let Some(only) = only
+        && !held.iter().any(wanted)
+    {
+        return Err(unknown(args, only, &held));
+    }
     Ok(ExitCode::from(u8::from(!examined.damage.is_empty())))
+}
+
+fn unknown(args: &Dump, only: &str, held: &BTreeSet<Partition>) -> Failure {
+    let held: Vec<String> = held.iter().map(Partition::to_string).collect();
+    let help = match held.is_empty() {
+        true => "it holds none".to_owned(),
+        false => format!("it holds {}", held.join(", ")),
+    };
+    let folder = args.folder.display();
+    Failure::user(
+        format!("the journal in {folder} holds nothing of a partition {only:?}"),
+        help,
+    )
 }
 
 fn open(folder: &Path) -> Result<RealDisk, Failure> {

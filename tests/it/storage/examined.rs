@@ -11,7 +11,7 @@ use weft::types::JournalItem;
 use super::recycling::checkpoint;
 use super::{FIRST, PAGE, commit, entry, real_disk};
 use crate::journal_kit::{SETTINGS, open, partition};
-use crate::support::weft;
+use crate::support::{flat, weft};
 
 fn journal(args: &[&str], folder: &std::path::Path) -> Output {
     let mut command = weft();
@@ -58,8 +58,20 @@ fn a_journal_is_examined_as_it_lies_and_damage_is_named() {
             .next()
             .is_some_and(|line| line.contains("founding"))
     );
-    let one = text(&journal(&["dump", "--partition", "orders/9"], &data).stdout);
-    assert_eq!(one, "");
+    let one = text(&journal(&["dump", "--partition", "orders/0"], &data).stdout);
+    assert_eq!(one, dump);
+    for unknown in ["orders/9", "nope"] {
+        let none = journal(&["dump", "--partition", unknown], &data);
+        assert_eq!(
+            (none.status.code(), text(&none.stdout)),
+            (Some(1), String::new())
+        );
+        let told = flat(&text(&none.stderr));
+        assert!(
+            told.contains(unknown) && told.ends_with("it holds orders/0"),
+            "{told}"
+        );
+    }
     let json = text(&journal(&["dump", "--json"], &data).stdout);
     let last: Value = serde_json::from_str(json.lines().last().expect("lines")).expect("JSON");
     assert_eq!((&last["index"], &last["commit"]), (&10.into(), &11.into()));
