@@ -127,7 +127,7 @@ fn verify(resolved: &Resolved, health: &Health, only: Option<&str>) -> Result<Ve
     let wanted = |channel: &str| only.is_none_or(|only| only == channel);
     let holders = holders(health);
     if let (Some(channel), false) = (only, holders.keys().any(|(channel, _)| wanted(channel))) {
-        return Err(unknown(channel));
+        return Err(not_held(health, channel));
     }
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(Duration::from_millis(100));
@@ -154,6 +154,35 @@ fn verify(resolved: &Resolved, health: &Health, only: Option<&str>) -> Result<Ve
         problems,
         partitions,
     })
+}
+
+/// Why there is nothing of a channel to read.
+fn not_held(health: &Health, channel: &str) -> Failure {
+    let is_declared = health
+        .views()
+        .any(|view| view.channels.contains_key(channel));
+    let silent = health.nodes.iter().filter(|node| node.error.is_some());
+    let silent: Vec<&str> = silent
+        .map(|node| node.node.as_deref().unwrap_or(&node.endpoint))
+        .collect();
+    match (is_declared, silent.is_empty()) {
+        (false, _) => unknown(channel),
+        // Somebody holds each partition of every other kind.
+        (true, true) => Failure::user(
+            format!(
+                "{channel} is a signal channel: signals are not stored, so there is nothing to \
+                 verify"
+            ),
+            format!("`weft ledger {channel}` shows how many were delivered and dropped"),
+        ),
+        (true, false) => Failure::user(
+            format!(
+                "no node that answers holds anything of {channel}; {} may",
+                silent.join(", ")
+            ),
+            "signals are not stored; `weft status` shows who does not answer",
+        ),
+    }
 }
 
 /// The nodes that hold a replica of each partition, as anybody who answers tells.

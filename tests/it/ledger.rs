@@ -14,7 +14,7 @@ use weft::wire::entry::EntryHead;
 use weft::wire::records::{RawRecords, crc, encode_record};
 
 use crate::fabric::{NAMES, healthy};
-use crate::support::{Fabric, Process, weft};
+use crate::support::{Fabric, Process, flat, weft};
 
 /// Three publishes of two records each, into one partition.
 fn publish(fabric: &Fabric) {
@@ -224,6 +224,29 @@ fn a_replica_that_is_away_is_not_verified() {
     let (code, told) = verify(&fabric, &["orders"]);
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("orders/2 on b: not read"), "{told}");
+}
+
+/// Signals are declared, and nothing of them lies anywhere.
+#[test]
+fn of_signals_there_is_nothing_to_verify() {
+    let fabric = Fabric::new(&["a"]);
+    let _node = fabric.start("a");
+    healthy(&fabric);
+    let says = |channel| {
+        let mut command = weft();
+        command.args(["ledger", "--verify", channel, "--topology"]);
+        let output = command.arg(&fabric.file).output().expect("weft runs");
+        assert_eq!(output.status.code(), Some(1));
+        flat(&String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let told = says("ticks");
+    let why = "ticks is a signal channel: signals are not stored, so there is nothing to verify";
+    assert!(told.contains(why), "{told}");
+    let told = says("tocks");
+    assert!(
+        told.contains("no node that answers knows a channel tocks"),
+        "{told}"
+    );
 }
 
 /// Promise 1: the account is proven while it grows, and while records are let go of.
