@@ -41,12 +41,15 @@ struct Verified {
     partitions: Vec<Row>,
 }
 
-/// A partition whose replicas agree.
+/// A partition whose replicas agree, as far as they were read.
 #[derive(Debug, Serialize)]
 struct Row {
     channel: String,
     partition: u32,
+    /// The nodes whose replicas were read.
     replicas: Vec<String>,
+    /// Those whose replicas were not, because they do not answer.
+    not_read: Vec<String>,
     /// The retained offsets that were compared, the last not included.
     from: Offset,
     to: Offset,
@@ -137,14 +140,25 @@ fn verify(resolved: &Resolved, health: &Health, only: Option<&str>) -> Result<Ve
             continue;
         }
         progress.set_message(format!("{channel}/{partition}"));
+        let answers = |node: &&str| clients.contains_key(node);
+        let (nodes, not_read): (Vec<&str>, Vec<&str>) = nodes.into_iter().partition(answers);
+        for node in &not_read {
+            problems.push(format!(
+                "{channel}/{partition} on {node}: not read: it does not answer"
+            ));
+        }
+        if nodes.is_empty() {
+            continue;
+        }
         let replicas = Replicas {
             channel,
             partition,
-            nodes: nodes.into_iter().collect(),
+            nodes,
             ask: &ask,
         };
+        let not_read = not_read.into_iter().map(str::to_owned).collect();
         match replicas.verify() {
-            Ok(row) => partitions.push(row),
+            Ok(row) => partitions.push(Row { not_read, ..row }),
             Err(problem) => problems.push(problem),
         }
     }
@@ -264,6 +278,7 @@ impl Replicas<'_> {
             channel: self.channel.to_owned(),
             partition: self.partition,
             replicas: self.nodes.iter().map(|node| (*node).to_owned()).collect(),
+            not_read: Vec::new(),
             from: since.first_offset,
             to: since.next_offset,
             records: walks[0].records,
@@ -474,18 +489,36 @@ impl<'a> Walk<'a> {
 
 impl Verified {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut table = Table::new(["PARTITION", "REPLICAS", "FROM", "TO", "RECORDS", "BYTES"]);
+        let mut table = Table::new([
+            "PARTITION",
+            "REPLICAS",
+            "NOT READ",
+            "FROM",
+            "TO",
+            "RECORDS",
+            "BYTES",
+        ]);
         for row in &self.partitions {
             table.row([
                 format!("{}/{}", row.channel, row.partition),
                 row.replicas.join(" "),
+                row.not_read.join(" "),
                 row.from.to_string(),
                 row.to.to_string(),
                 row.records.to_string(),
                 ByteSize::b(row.bytes).to_string(),
             ]);
         }
-        writeln!(out, "read from every replica, and the same\n{table}")?;
+        let is_whole = |row: &Row| row.not_read.is_empty();
+        let heading = match &self.partitions[..] {
+            [] => "no partition was read whose replicas are the same",
+            rows if rows.iter().all(is_whole) => "read from every replica, and the same",
+            _ => "read from the replicas that answer, and the same",
+        };
+        writeln!(out, "{heading}")?;
+        if !self.partitions.is_empty() {
+            writeln!(out, "{table}")?;
+        }
         for problem in &self.problems {
             writeln!(out, "problem: {problem}")?;
         }

@@ -224,6 +224,20 @@ fn a_replica_that_is_away_is_not_verified() {
     let (code, told) = verify(&fabric, &["orders"]);
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("orders/2 on b: not read"), "{told}");
+    // What the others hold was read all the same, and the heading claims no more.
+    assert!(
+        told.starts_with("read from the replicas that answer, and the same\n"),
+        "{told}"
+    );
+    let (_, told) = verify(&fabric, &["orders", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let row = &told["partitions"][2];
+    assert_eq!((&row["partition"], &row["records"]), (&2.into(), &6.into()));
+    assert_eq!(
+        (&row["replicas"][1], &row["not_read"][0]),
+        (&"c".into(), &"b".into())
+    );
+    assert_eq!(told["verified"], false);
 }
 
 /// Signals are declared, and nothing of them lies anywhere.
