@@ -10,6 +10,7 @@ use super::options::{Resolved, Server};
 use super::wait::wait;
 use crate::client::ClientError;
 use crate::node::{NodeView, PartitionView};
+use crate::wire::client::NodeEndpoints;
 
 /// A replica this many entries behind its leader is told: it is not merely in the middle of things.
 const LAG_MAX: u64 = 1_000;
@@ -38,6 +39,9 @@ pub(crate) struct NodeHealth {
     pub(crate) error: Option<String>,
     /// What it says.
     pub(crate) view: Option<NodeView>,
+    /// Every node of its topology, as it told when it was connected to.
+    #[serde(skip)]
+    named: Vec<NodeEndpoints>,
 }
 
 /// One partition, from whoever knows most of it.
@@ -75,6 +79,38 @@ impl Health {
         health.notes = health.find_notes();
         health.healthy = health.problems.is_empty();
         health
+    }
+
+    /// Asks every server, and the other nodes that those name: an account takes all of them. Says
+    /// also who was asked, in the order of the answers.
+    pub(crate) fn gather_all(resolved: Resolved) -> (Resolved, Self) {
+        let health = Self::gather(&resolved);
+        let others = health.others(&resolved);
+        if others.is_empty() {
+            return (resolved, health);
+        }
+        let Resolved { servers, identity } = resolved;
+        let servers = servers.into_iter().chain(others).collect();
+        let resolved = Resolved { servers, identity };
+        let health = Self::gather(&resolved);
+        (resolved, health)
+    }
+
+    /// Where the nodes are that were named and not asked.
+    fn others(&self, resolved: &Resolved) -> Vec<Server> {
+        let mut others: BTreeMap<&str, Server> = BTreeMap::new();
+        for (server, node) in resolved.servers.iter().zip(&self.nodes) {
+            for named in &node.named {
+                let was_asked = self.nodes.iter().any(|asked| {
+                    asked.node.as_deref() == Some(&named.name)
+                        || named.endpoints.contains(&asked.endpoint)
+                });
+                if let Some(other) = Server::named(named, server).filter(|_| !was_asked) {
+                    others.entry(&named.name).or_insert(other);
+                }
+            }
+        }
+        others.into_values().collect()
     }
 
     /// The views of the nodes that answered.
@@ -165,9 +201,13 @@ impl Health {
 }
 
 impl NodeHealth {
-    fn new(server: &Server, answer: Result<NodeView, ClientError>) -> Self {
+    fn new(server: &Server, answer: Result<(NodeView, Vec<NodeEndpoints>), ClientError>) -> Self {
+        let mut named = Vec::new();
         let (view, error) = match answer {
-            Ok(view) => (Some(view), None),
+            Ok((view, nodes)) => {
+                named = nodes;
+                (Some(view), None)
+            }
             Err(ClientError::Unreachable { failures, .. }) => {
                 let cause = failures.first().map(|failure| failure.cause.to_string());
                 (None, Some(cause.unwrap_or("no answer in time".to_owned())))
@@ -180,6 +220,7 @@ impl NodeHealth {
             endpoint: server.endpoint.clone(),
             error,
             view,
+            named,
         }
     }
 
@@ -191,7 +232,13 @@ impl NodeHealth {
     }
 }
 
-fn inspect(server: &Server, resolved: &Resolved) -> Result<NodeView, ClientError> {
-    let body = wait(connect_to(server, resolved)?.inspect())?;
-    rmp_serde::from_slice(&body).map_err(|error| ClientError::Protocol(error.to_string()))
+/// What the node says of itself, and every node of its topology.
+fn inspect(
+    server: &Server,
+    resolved: &Resolved,
+) -> Result<(NodeView, Vec<NodeEndpoints>), ClientError> {
+    let client = connect_to(server, resolved)?;
+    let view = rmp_serde::from_slice(&wait(client.inspect())?)
+        .map_err(|error| ClientError::Protocol(error.to_string()))?;
+    Ok((view, client.welcome().nodes.clone()))
 }

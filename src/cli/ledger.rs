@@ -76,8 +76,7 @@ struct Reader {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let resolved = args.target.resolve()?;
-    let health = Health::gather(&resolved);
+    let (resolved, health) = Health::gather_all(args.target.resolve()?);
     if args.verify {
         return verify::run(&resolved, &health, args.channel.as_deref(), args.json);
     }

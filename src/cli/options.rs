@@ -8,6 +8,7 @@ use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
 use super::Failure;
 use crate::topology::{self, Parsed, PublicKey, SecretKey, Severity, Topology};
+use crate::wire::client::NodeEndpoints;
 
 /// The topology that counts where none is named; teaches by its comments.
 pub(crate) const QUICKSTART: &str = include_str!("../../topology/quickstart.toml");
@@ -63,6 +64,29 @@ pub(crate) struct Source {
     pub(crate) text: String,
     /// What it declares.
     pub(crate) parsed: Parsed,
+}
+
+impl Server {
+    /// Where `by`, which was connected to, says that another node is: its ipc socket if that is on
+    /// this machine, else its first tcp endpoint. From a node that proved its key, only those with
+    /// a key of their own or reached without a network are taken.
+    pub(crate) fn named(node: &NodeEndpoints, by: &Self) -> Option<Self> {
+        let key = node.public_key.as_deref();
+        let key = key.and_then(|key| PublicKey::parse(key).ok());
+        let is_tcp = |endpoint: &&String| endpoint.starts_with("tcp://");
+        let mut endpoints = node.endpoints.iter();
+        let local = endpoints.clone().find(|endpoint| is_here(endpoint));
+        let server = |endpoint: &String, key| Self {
+            node: Some(node.name.clone()),
+            endpoint: endpoint.clone(),
+            key,
+        };
+        match (local, endpoints.find(is_tcp)) {
+            (Some(local), _) => Some(server(local, None)),
+            (None, Some(_)) if by.key.is_some() && key.is_none() => None,
+            (None, tcp) => tcp.map(|tcp| server(tcp, key)),
+        }
+    }
 }
 
 impl Target {
@@ -128,11 +152,7 @@ impl Target {
 
 /// One endpoint of each node: its ipc socket if that is on this machine, else its first tcp one.
 fn servers(topology: &Topology) -> Vec<Server> {
-    let here = |own: &&topology::Endpoint| {
-        own.advertise
-            .strip_prefix("ipc://")
-            .is_some_and(|path| Path::new(path).exists())
-    };
+    let here = |own: &&topology::Endpoint| is_here(&own.advertise);
     let server = |node: &topology::Node| {
         let mut tcp = node
             .clients
@@ -147,6 +167,12 @@ fn servers(topology: &Topology) -> Vec<Server> {
         })
     };
     topology.nodes.iter().filter_map(server).collect()
+}
+
+/// Whether it is the ipc socket of a node on this machine.
+fn is_here(endpoint: &str) -> bool {
+    let path = endpoint.strip_prefix("ipc://");
+    path.is_some_and(|path| Path::new(path).exists())
 }
 
 fn parse_server_key(text: &str) -> Result<PublicKey, Failure> {

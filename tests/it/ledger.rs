@@ -240,6 +240,44 @@ fn a_replica_that_is_away_is_not_verified() {
     assert_eq!(told["verified"], false);
 }
 
+/// The account is that of the whole fabric, whichever node is named; one that is away shows.
+#[test]
+fn one_node_named_is_enough_for_the_whole_account() {
+    let fabric = Fabric::new(&NAMES);
+    let mut nodes: Vec<Process> = NAMES.iter().map(|name| fabric.start(name)).collect();
+    healthy(&fabric);
+    publish(&fabric);
+    let says = |args: &[&str]| {
+        let mut command = weft();
+        let command = command
+            .arg("ledger")
+            .args(args)
+            .args(["orders", "--connect"]);
+        let output = command
+            .arg(fabric.endpoint("b"))
+            .output()
+            .expect("weft runs");
+        let told = String::from_utf8(output.stdout).expect("UTF-8");
+        (output.status.code(), told)
+    };
+    let (code, told) = says(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    for number in 0..4 {
+        assert!(told.contains(&format!("orders/{number}")), "{told}");
+    }
+    assert!(told.ends_with("\nbalanced\n"), "{told}");
+    let (code, told) = says(&["--verify"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("a b c"), "{told}");
+    nodes[2].kill();
+    let (code, told) = says(&[]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("c does not answer, and its sums lack"),
+        "{told}"
+    );
+}
+
 /// Signals are declared, and nothing of them lies anywhere.
 #[test]
 fn of_signals_there_is_nothing_to_verify() {
