@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde_json::json;
 
 use super::Failure;
+use super::excerpt;
 use super::options::{Source, read_source};
 use crate::topology::{Estimate, Severity};
 
@@ -103,7 +104,7 @@ fn as_json(source: &Source) -> serde_json::Value {
         json!({
             "severity": problem.severity,
             "line": problem.line(&source.text),
-            "text": source.text.get(problem.span.clone()),
+            "text": source.text.get(problem.span.clone()).map(excerpt::start),
             "message": problem.message,
             "why": problem.why,
             "remedy": problem.remedy,

@@ -8,6 +8,7 @@ mod children;
 mod connect;
 mod cursor;
 mod drill;
+mod excerpt;
 mod failure;
 mod health;
 mod journal;

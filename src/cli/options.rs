@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report};
+use miette::{LabeledSpan, MietteDiagnostic, Report};
 
 use super::Failure;
+use super::excerpt::Excerpt;
 use crate::topology::{self, Parsed, PublicKey, SecretKey, Severity, Topology};
 use crate::wire::client::NodeEndpoints;
 
@@ -250,13 +251,13 @@ impl Source {
                 Severity::Error => miette::Severity::Error,
                 Severity::Warning => miette::Severity::Warning,
             };
-            let label = LabeledSpan::at(problem.span.clone(), problem.why.clone());
+            let excerpt = Excerpt::new(&self.name, &self.text, &problem.span);
+            let label = LabeledSpan::at(excerpt.span(), problem.why.clone());
             let diagnostic = MietteDiagnostic::new(problem.message.clone())
                 .with_severity(severity)
                 .with_help(problem.remedy.clone())
                 .with_label(label);
-            let source = NamedSource::new(&self.name, self.text.clone()).with_language("TOML");
-            eprintln!("{:?}", Report::new(diagnostic).with_source_code(source));
+            eprintln!("{:?}", Report::new(diagnostic).with_source_code(excerpt));
         }
     }
 }

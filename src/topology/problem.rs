@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::model::Topology;
 
+/// Characters of one sentence about a problem: the longest of ours, with names and a list.
+const SENTENCE_MAX: usize = 600;
+
 /// The answer to a topology file: all that is wrong with it, and what it declares if no error is
 /// among the problems.
 #[derive(Debug, Clone)]
@@ -127,9 +130,9 @@ impl Problems {
         self.0.push(Problem {
             severity,
             span: span.clone(),
-            message,
-            why,
-            remedy,
+            message: bounded(message),
+            why: bounded(why),
+            remedy: bounded(remedy),
         });
     }
 }
@@ -170,4 +173,14 @@ impl FromStr for Topology {
             }
         })
     }
+}
+
+/// What a problem says, at most [`SENTENCE_MAX`] characters of it: no text of the file, however
+/// long, is printed back whole.
+fn bounded(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SENTENCE_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::types::{NodeName, Pattern};
 
+mod channels;
 mod hostile;
 mod http;
 

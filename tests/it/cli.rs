@@ -55,6 +55,23 @@ fn check_passes_the_shipped_files() {
 }
 
 #[test]
+fn check_shows_no_line_whole_that_no_terminal_would() {
+    let folder = folder();
+    let long = format!("[fabric]\nname = '{}'\nepoch = 1\n", "x".repeat(900_000));
+    fs::write(folder.path().join("long.toml"), long).expect("written");
+    for args in [
+        &["check", "long.toml"][..],
+        &["check", "--json", "long.toml"],
+    ] {
+        let output = weft(folder.path(), args);
+        let told = output.stdout.len() + output.stderr.len();
+        assert!(code(&output) == 1 && told < 4_000, "{told} bytes");
+    }
+    let told = text(&weft(folder.path(), &["check", "long.toml"]).stderr);
+    assert!(told.contains("[long.toml:2:8]"), "{told}");
+}
+
+#[test]
 fn check_tells_every_problem_with_its_file_and_line() {
     let folder = folder();
     fs::write(folder.path().join("bad.toml"), BAD).expect("written");
