@@ -118,7 +118,7 @@ impl Draft {
                 read_fabric(value, problems)
             });
         let defaults = root.take("defaults").and_then(|value| {
-            let mut table = value.table("[defaults]", problems)?;
+            let mut table = value.table("[defaults]", "{ replicas = 3 }", problems)?;
             let draft = read_channel("defaults", &mut table, problems);
             table.finish(problems);
             Some(draft)
@@ -139,9 +139,10 @@ impl Draft {
             .into_iter()
             .filter_map(|table| read_client(table, problems))
             .collect();
-        let channels = root
-            .take("channel")
-            .and_then(|value| value.table("[channel]", problems));
+        let channels = root.take("channel").and_then(|value| {
+            let example = "{ orders = { kind = \"stream\", subjects = [\"orders.#\"] } }";
+            value.table("[channel]", example, problems)
+        });
         let channels = channels
             .map(|table| read_channels(table, problems))
             .unwrap_or_default();
@@ -164,7 +165,7 @@ impl Draft {
 }
 
 fn read_fabric(value: Value, problems: &mut Problems) -> Option<Fabric> {
-    let mut table = value.table("[fabric]", problems)?;
+    let mut table = value.table("[fabric]", "{ name = \"shop\" }", problems)?;
     let name = table
         .need("name", "\"shop\"", problems)
         .and_then(|value| read_name(value, problems));
@@ -210,9 +211,10 @@ fn read_node(mut table: Table, folder: &Path, problems: &mut Problems) -> NodeDr
     let zone = table
         .take("zone")
         .and_then(|value| read_word(value, problems));
-    let mut advertise = table
-        .take("advertise")
-        .and_then(|value| value.table(format!("`{}`", value.key), problems));
+    let mut advertise = table.take("advertise").and_then(|value| {
+        let example = "{ clients = \"tcp://HOST:PORT\" }";
+        value.table(format!("`{}`", value.key), example, problems)
+    });
     let mut sockets = |key: &'static str, example: &str, problems: &mut Problems| {
         let binds = table.need(key, example, problems);
         let advertised = advertise.as_mut().and_then(|table| table.take(key));
@@ -372,8 +374,10 @@ fn read_channels(mut table: Table, problems: &mut Problems) -> Vec<ChannelDraft>
                 "rename the channel",
             );
         }
-        let what = format!("[channel.{}]", shorten(name.value));
-        if let Some(mut table) = value.table(what, problems) {
+        let label = shorten(name.value);
+        let what = format!("[channel.{label}]");
+        let example = format!("{{ kind = \"stream\", subjects = [\"{label}.#\"] }}");
+        if let Some(mut table) = value.table(what, &example, problems) {
             let mut channel = read_channel(name.value, &mut table, problems);
             read_subjects(&mut table, &mut channel, problems);
             table.finish(problems);
@@ -450,7 +454,7 @@ fn read_subjects(table: &mut Table, channel: &mut ChannelDraft, problems: &mut P
 
 fn read_keep(value: Value, problems: &mut Problems) -> Option<At<Keep>> {
     let span = value.span();
-    let mut table = value.table("`keep`", problems)?;
+    let mut table = value.table("`keep`", &keep_example(&value), problems)?;
     let keep = Keep {
         age: table
             .take("age")
@@ -467,6 +471,20 @@ fn read_keep(value: Value, problems: &mut Problems) -> Option<At<Keep>> {
     };
     table.finish(problems);
     Some(At::new(keep, span))
+}
+
+/// How `keep` is written, by what was meant where that can be told.
+fn keep_example(value: &Value) -> String {
+    match value.as_text() {
+        Some(age) if humantime::parse_duration(age).is_ok() => {
+            format!("{{ age = {:?} }}", shorten(age))
+        }
+        Some(size) if size.parse::<bytesize::ByteSize>().is_ok() => {
+            format!("{{ size = {:?} }}", shorten(size))
+        }
+        _ if value.is_count() => "{ count = 1000000 }".to_owned(),
+        _ => "{ age = \"30d\", size = \"10 GiB\" }".to_owned(),
+    }
 }
 
 fn read_choice<T: Copy>(

@@ -92,7 +92,7 @@ pub(super) fn read(
 ) -> (Limits, Vec<(&'static str, Range<usize>)>) {
     let mut limits = Limits::default();
     let mut places = Vec::new();
-    let Some(mut table) = value.table("[limits]", problems) else {
+    let Some(mut table) = value.table("[limits]", "{ frame_max = \"8 MiB\" }", problems) else {
         return (limits, places);
     };
     for (name, unit, least, largest, field) in TABLE {

@@ -198,16 +198,33 @@ impl<'a, 'i> Value<'a, 'i> {
         }
     }
 
-    /// A table.
+    /// A table; `example` shows one to who wrote something else.
     pub(super) fn table(
         self,
         what: impl Into<String>,
+        example: &str,
         problems: &mut Problems,
     ) -> Option<Table<'a, 'i>> {
         match self.value.get_ref() {
             DeValue::Table(table) => Some(Table::new(what, self.span(), table)),
-            _ => self.mismatch("a table", problems),
+            _ => {
+                let wanted = format!("a table, as in `{} = {example}`", self.key);
+                self.mismatch(&wanted, problems)
+            }
         }
+    }
+
+    /// The string that it is, unless it is something else.
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a whole number.
+    pub(super) fn is_count(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Integer(_))
     }
 
     /// Every table of an array of tables.
@@ -217,16 +234,15 @@ impl<'a, 'i> Value<'a, 'i> {
             let wanted = format!("written as {what}, in double brackets");
             return self.mismatch(&wanted, problems).unwrap_or_default();
         };
-        items
-            .iter()
-            .filter_map(|value| {
-                Value {
-                    key: self.key,
-                    value,
-                }
-                .table(what.clone(), problems)
-            })
-            .collect()
+        let table = |value: &'a Spanned<DeValue<'i>>| match value.get_ref() {
+            DeValue::Table(table) => Some(Table::new(what.clone(), value.span(), table)),
+            _ => {
+                let key = self.key;
+                let wanted = format!("written as {what}, in double brackets");
+                Value { key, value }.mismatch(&wanted, problems)
+            }
+        };
+        items.iter().filter_map(table).collect()
     }
 
     fn mismatch<T>(self, wanted: &str, problems: &mut Problems) -> Option<T> {
