@@ -8,7 +8,7 @@ use super::draft::{ChannelDraft, Draft};
 use super::model::{Channel, Confirm, Keep, Kind};
 use super::placement::{Seat, place};
 use super::problem::Problems;
-use super::table::At;
+use super::table::{At, Declared};
 use crate::types::ChannelName;
 use crate::types::limits::{
     FRAME_OVERHEAD, NODES_MAX, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, RECORD_MAX,
@@ -18,22 +18,31 @@ use crate::types::limits::{
 /// Copies of each partition where nobody says how many: the least that survive the loss of one.
 const REPLICAS_DEFAULT: u32 = 3;
 
-/// One channel with every value and its place.
-struct Resolved<'a> {
-    draft: &'a ChannelDraft,
-    kind: Kind,
-    partitions: At<u32>,
-    replicas: At<u32>,
-    max_record: At<u64>,
-    channel: Channel,
+/// What the file says of channels, as far as it could be read.
+pub(super) struct Channels {
+    /// Every channel of which all could be read.
+    pub(super) declared: BTreeMap<ChannelName, Channel>,
+    /// The largest record of any channel, those aside that are reported as too large.
+    pub(super) record_max: u64,
 }
 
-/// Every channel that could be read. Reports what is wrong with each, and with its copies.
-pub(super) fn check(draft: &Draft, problems: &mut Problems) -> BTreeMap<ChannelName, Channel> {
+/// One channel's values with their places, those of the defaults where it has none. What could not
+/// be read is absent, and the rest is checked all the same.
+struct Resolved<'a> {
+    draft: &'a ChannelDraft,
+    kind: Option<Kind>,
+    partitions: Option<At<u32>>,
+    replicas: Option<At<u32>>,
+    max_record: Option<At<u64>>,
+    channel: Option<Channel>,
+}
+
+/// Reports what is wrong with each channel, and with its copies.
+pub(super) fn check(draft: &Draft, problems: &mut Problems) -> Channels {
     let mut resolved: Vec<Resolved> = draft
         .channels
         .iter()
-        .filter_map(|channel| resolve(channel, &draft.defaults, problems))
+        .map(|channel| Resolved::new(channel, &draft.defaults, problems))
         .collect();
     resolved.sort_by_key(|channel| channel.draft.span.start);
     check_keep(draft, problems);
@@ -41,27 +50,33 @@ pub(super) fn check(draft: &Draft, problems: &mut Problems) -> BTreeMap<ChannelN
     let mut total = 0u32;
     for channel in &resolved {
         check_record(channel, draft, problems);
-        if channel.kind == Kind::Signal {
-            check_signal(channel, problems);
-            continue;
-        }
-        total = total.saturating_add(channel.partitions.value);
-        let sound = check_counts(channel, draft.nodes.len(), total, problems);
-        if let (true, Some(seats)) = (sound, &seats) {
-            check_copies(channel, seats, problems);
+        match channel.kind {
+            Some(Kind::Signal) => check_signal(channel, problems),
+            Some(Kind::Stream) => {
+                // A count that cannot be says nothing against the copies of the first partition.
+                let partitions = check_partitions(channel, &mut total, problems).unwrap_or(1);
+                let replicas = check_replicas(channel, draft.nodes.len(), problems);
+                if let (Some(replicas), Some(seats)) = (replicas, &seats) {
+                    check_copies(channel, (partitions, &replicas), seats, problems);
+                }
+            }
+            None => check_unknown(channel, draft.nodes.len(), problems),
         }
     }
-    resolved
+    let frame_max = draft.limits.frame_max;
+    let records = resolved.iter().filter_map(|own| own.max_record.as_ref());
+    let fitting = records
+        .map(|at| at.value)
+        .filter(|bytes| fits(*bytes, frame_max));
+    let record_max = fitting.max().unwrap_or(RECORD_MAX_DEFAULT);
+    let declared = resolved
         .into_iter()
-        .map(|channel| (channel.draft.name.as_str().into(), channel.channel))
-        .collect()
-}
-
-/// The largest record of any channel, those aside that are reported as too large anyway.
-pub(super) fn record_max(channels: &BTreeMap<ChannelName, Channel>, frame_max: u64) -> u64 {
-    let records = channels.values().map(|channel| channel.max_record);
-    let largest = records.filter(|bytes| fits(*bytes, frame_max)).max();
-    largest.unwrap_or(RECORD_MAX_DEFAULT)
+        .filter_map(|own| Some((own.draft.name.as_str().into(), own.channel?)))
+        .collect();
+    Channels {
+        declared,
+        record_max,
+    }
 }
 
 /// Whether a record of so many bytes goes into a frame.
@@ -69,13 +84,10 @@ fn fits(bytes: u64, frame_max: u64) -> bool {
     bytes <= RECORD_MAX && bytes + FRAME_OVERHEAD <= frame_max
 }
 
-fn resolve<'a>(
-    draft: &'a ChannelDraft,
-    defaults: &ChannelDraft,
-    problems: &mut Problems,
-) -> Option<Resolved<'a>> {
-    let Some(kind) = draft.kind.as_ref().or(defaults.kind.as_ref()) else {
-        if draft.complete {
+impl<'a> Resolved<'a> {
+    fn new(draft: &'a ChannelDraft, defaults: &ChannelDraft, problems: &mut Problems) -> Self {
+        let kind = draft.kind.or(&defaults.kind);
+        if matches!(kind, Declared::Absent) {
             problems.error(
                 &draft.span,
                 format!("channel {} has no `kind`", draft.name),
@@ -83,55 +95,56 @@ fn resolve<'a>(
                 "add `kind = \"stream\"` (stored, replicated) or `kind = \"signal\"` (not stored)",
             );
         }
-        return None;
-    };
-    if !draft.complete {
-        return None;
+        let here = |value: u32| move || At::new(value, draft.span.clone());
+        let partitions = draft.partitions.or(&defaults.partitions).or_else(here(1));
+        let replicas = draft.replicas.or(&defaults.replicas);
+        let replicas = replicas.or_else(here(REPLICAS_DEFAULT));
+        let max_record = draft.max_record.or(&defaults.max_record);
+        let max_record = max_record.or_else(|| At::new(RECORD_MAX_DEFAULT, draft.span.clone()));
+        let mut resolved = Self {
+            draft,
+            kind: kind.value().map(|kind| kind.value),
+            partitions,
+            replicas,
+            max_record,
+            channel: None,
+        };
+        resolved.channel = resolved.whole(defaults);
+        resolved
     }
-    let kind = kind.value;
-    let pick = |own: &Option<At<u32>>, default: &Option<At<u32>>, otherwise: u32| {
-        let declared = own.clone().or(default.clone());
-        declared.unwrap_or_else(|| At::new(otherwise, draft.span.clone()))
-    };
-    let partitions = pick(&draft.partitions, &defaults.partitions, 1);
-    let replicas = pick(&draft.replicas, &defaults.replicas, REPLICAS_DEFAULT);
-    let max_record = draft.max_record.clone().or(defaults.max_record.clone());
-    let max_record = max_record.unwrap_or_else(|| At::new(RECORD_MAX_DEFAULT, draft.span.clone()));
-    let confirm = draft.confirm.as_ref().or(defaults.confirm.as_ref());
-    let keep = draft.keep.as_ref().or(defaults.keep.as_ref());
-    let stored = kind != Kind::Signal;
-    let channel = Channel {
-        kind,
-        subjects: draft
-            .subjects
-            .iter()
-            .map(|subject| subject.value.clone())
-            .collect(),
-        partitions: if stored { partitions.value } else { 1 },
-        replicas: if stored { replicas.value } else { 0 },
-        confirm: match confirm {
-            Some(confirm) if stored => confirm.value,
-            None if stored => Confirm::Quorum,
-            _ => Confirm::None,
-        },
-        keep: keep
-            .filter(|_| stored)
-            .map_or(Keep::default(), |keep| keep.value),
-        max_record: max_record.value,
-    };
-    Some(Resolved {
-        draft,
-        kind,
-        partitions,
-        replicas,
-        max_record,
-        channel,
-    })
+
+    /// The channel, if all of it could be read.
+    fn whole(&self, defaults: &ChannelDraft) -> Option<Channel> {
+        let (draft, kind) = (self.draft, self.kind?);
+        let stored = kind != Kind::Signal;
+        let confirm = draft.confirm.or(&defaults.confirm);
+        let confirm = confirm.or_else(|| At::new(Confirm::Quorum, draft.span.clone()))?;
+        let keep = draft.keep.or(&defaults.keep);
+        let keep = keep.or_else(|| At::new(Keep::default(), draft.span.clone()))?;
+        let subjects = draft.subjects.iter();
+        Some(Channel {
+            kind,
+            subjects: subjects.map(|subject| subject.value.clone()).collect(),
+            partitions: if stored {
+                self.partitions.as_ref()?.value
+            } else {
+                1
+            },
+            replicas: if stored {
+                self.replicas.as_ref()?.value
+            } else {
+                0
+            },
+            confirm: if stored { confirm.value } else { Confirm::None },
+            keep: if stored { keep.value } else { Keep::default() },
+            max_record: self.max_record.as_ref()?.value,
+        })
+    }
 }
 
 fn check_keep(draft: &Draft, problems: &mut Problems) {
     for channel in draft.channels.iter().chain([&draft.defaults]) {
-        let Some(keep) = &channel.keep else {
+        let Some(keep) = channel.keep.value() else {
             continue;
         };
         let zero = Keep {
@@ -157,7 +170,9 @@ fn label(channel: &ChannelDraft) -> String {
 }
 
 fn check_record(channel: &Resolved, draft: &Draft, problems: &mut Problems) {
-    let At { value, span } = &channel.max_record;
+    let Some(At { value, span }) = &channel.max_record else {
+        return;
+    };
     let frame_max = draft.limits.frame_max;
     let name = &channel.draft.name;
     if *value == 0 || *value > RECORD_MAX {
@@ -190,23 +205,17 @@ fn check_record(channel: &Resolved, draft: &Draft, problems: &mut Problems) {
 /// A signal is not stored, so nothing that stores it can be asked for.
 fn check_signal(channel: &Resolved, problems: &mut Problems) {
     let draft = channel.draft;
-    let one = |at: &Option<At<u32>>| at.clone().filter(|at| at.value != 1).map(|at| at.span);
-    let quorum = draft
-        .confirm
-        .as_ref()
-        .filter(|at| at.value == Confirm::Quorum);
+    let counts = |declared: &Declared<u32>, none: u32| {
+        let at = declared.value().filter(|at| at.value != none);
+        at.map(|at| at.span.clone())
+    };
+    let confirm = draft.confirm.value();
+    let quorum = confirm.filter(|at| at.value == Confirm::Quorum);
     let asked = [
-        ("partitions", one(&draft.partitions)),
-        (
-            "replicas",
-            draft
-                .replicas
-                .as_ref()
-                .filter(|at| at.value != 0)
-                .map(|at| at.span.clone()),
-        ),
+        ("partitions", counts(&draft.partitions, 1)),
+        ("replicas", counts(&draft.replicas, 0)),
         ("confirm", quorum.map(|at| at.span.clone())),
-        ("keep", draft.keep.as_ref().map(|at| at.span.clone())),
+        ("keep", draft.keep.value().map(|at| at.span.clone())),
     ];
     for (key, span) in asked {
         if let Some(span) = span {
@@ -220,65 +229,84 @@ fn check_signal(channel: &Resolved, problems: &mut Problems) {
     }
 }
 
-/// Whether the counts of partitions and replicas can be placed at all.
-fn check_counts(channel: &Resolved, nodes: usize, total: u32, problems: &mut Problems) -> bool {
+/// What is wrong with a channel whatever its kind may have been meant to be.
+fn check_unknown(channel: &Resolved, nodes: usize, problems: &mut Problems) {
+    let declared = |at: &At<u32>| at.span != channel.draft.span;
+    if channel.partitions.as_ref().is_some_and(declared) {
+        check_partitions(channel, &mut 0, problems);
+    }
+    // A signal has no replicas, and may say so.
+    let some = |at: &At<u32>| declared(at) && at.value != 0;
+    if channel.replicas.as_ref().is_some_and(some) {
+        check_replicas(channel, nodes, problems);
+    }
+}
+
+/// The number of partitions, if it may be; `total` counts those of all channels.
+fn check_partitions(channel: &Resolved, total: &mut u32, problems: &mut Problems) -> Option<u32> {
     let name = &channel.draft.name;
-    let At {
-        value: partitions,
-        span,
-    } = &channel.partitions;
-    let mut sound = true;
-    if !(1..=PARTITIONS_MAX).contains(partitions) {
+    let At { value, span } = channel.partitions.as_ref()?;
+    if !(1..=PARTITIONS_MAX).contains(value) {
         problems.error(
             span,
-            format!("channel {name} cannot have {partitions} partitions"),
+            format!("channel {name} cannot have {value} partitions"),
             "each is a log of its own, replicated on its own",
             format!("write a number from 1 to {PARTITIONS_MAX}; it never changes later"),
         );
-        sound = false;
-    } else if total > PARTITIONS_TOTAL_MAX {
+        return None;
+    }
+    *total = total.saturating_add(*value);
+    if *total > PARTITIONS_TOTAL_MAX {
         problems.error(
             span,
             format!("with channel {name} there are {total} partitions"),
             format!("at most {PARTITIONS_TOTAL_MAX} are allowed in one fabric"),
             "use fewer partitions per channel",
         );
-        sound = false;
+        return None;
     }
-    let At {
-        value: replicas,
-        span,
-    } = &channel.replicas;
-    if !(1..=REPLICAS_MAX).contains(replicas) {
+    Some(*value)
+}
+
+/// The number of replicas and its place, if there are nodes for so many.
+fn check_replicas(channel: &Resolved, nodes: usize, problems: &mut Problems) -> Option<At<u32>> {
+    let name = &channel.draft.name;
+    let At { value, span } = channel.replicas.as_ref()?;
+    if !(1..=REPLICAS_MAX).contains(value) {
         problems.error(
             span,
-            format!("channel {name} cannot have {replicas} replicas"),
+            format!("channel {name} cannot have {value} replicas"),
             "a stored record has at least one copy; many copies make every commit slower",
             format!("write 3, or any number from 1 to {REPLICAS_MAX}"),
         );
-        sound = false;
-    } else if *replicas as usize > nodes {
+        return None;
+    }
+    if *value as usize > nodes {
         problems.error(
             span,
-            format!("channel {name} wants {replicas} replicas, but there are {nodes} nodes"),
+            format!("channel {name} wants {value} replicas, but there are {nodes} nodes"),
             match *span == channel.draft.span {
-                true => format!("{replicas} is the default; a node holds at most one copy"),
+                true => format!("{value} is the default; a node holds at most one copy"),
                 false => "a node holds at most one copy of a partition".to_owned(),
             },
             format!("write `replicas = {}`, or declare more nodes", nodes.max(1)),
         );
-        sound = false;
+        return None;
     }
-    sound
+    Some(At::new(*value, span.clone()))
 }
 
 /// What the loss of one host or zone does to a channel.
-fn check_copies(channel: &Resolved, seats: &[Seat], problems: &mut Problems) {
+fn check_copies(
+    channel: &Resolved,
+    (partitions, replicas): (u32, &At<u32>),
+    seats: &[Seat],
+    problems: &mut Problems,
+) {
     let name: ChannelName = channel.draft.name.as_str().into();
-    let replicas = channel.replicas.value;
-    let span = &channel.replicas.span;
+    let (replicas, span) = (replicas.value, &replicas.span);
     let quorum = replicas as usize / 2 + 1;
-    let places = place(&name, channel.partitions.value, replicas, seats);
+    let places = place(&name, partitions, replicas, seats);
     let gather = |of: fn(&Seat) -> String| Crowd::find(&places, seats, of);
     let host = gather(|seat| seat.host.to_owned());
     let zone = gather(|seat| seat.zone().to_owned());

@@ -9,7 +9,7 @@ use super::limits;
 use super::model::{Client, Confirm, Fabric, Http, Keep, Kind, PublicKey};
 use super::name::check_name;
 use super::problem::Problems;
-use super::table::{At, Table, Value, shorten};
+use super::table::{At, Declared, Table, Value, shorten};
 use crate::types::limits::ENDPOINTS_MAX;
 use crate::types::{Limits, NodeName, Pattern, Span};
 
@@ -57,16 +57,16 @@ pub(super) struct Socket {
 pub(super) struct ChannelDraft {
     /// Its header; for the defaults too.
     pub(super) span: Range<usize>,
+    /// As messages show it: what is no name is shortened.
     pub(super) name: String,
-    pub(super) kind: Option<At<Kind>>,
-    /// False if a value of its own could not be read.
-    pub(super) complete: bool,
+    pub(super) kind: Declared<Kind>,
+    /// Those that could be read.
     pub(super) subjects: Vec<At<Pattern>>,
-    pub(super) partitions: Option<At<u32>>,
-    pub(super) replicas: Option<At<u32>>,
-    pub(super) confirm: Option<At<Confirm>>,
-    pub(super) keep: Option<At<Keep>>,
-    pub(super) max_record: Option<At<u64>>,
+    pub(super) partitions: Declared<u32>,
+    pub(super) replicas: Declared<u32>,
+    pub(super) confirm: Declared<Confirm>,
+    pub(super) keep: Declared<Keep>,
+    pub(super) max_record: Declared<u64>,
 }
 
 impl Socket {
@@ -365,23 +365,24 @@ fn read_addresses(
 fn read_channels(mut table: Table, problems: &mut Problems) -> Vec<ChannelDraft> {
     let mut channels = Vec::new();
     for (name, value) in table.take_all() {
-        let named = check_name(name.value);
-        if let Err(why) = &named {
-            problems.error(
-                &name.span,
-                format!("{:?} is no name for a channel", shorten(name.value)),
-                why.to_string(),
-                "rename the channel",
-            );
-        }
-        let label = shorten(name.value);
+        let label = match check_name(name.value) {
+            Ok(()) => name.value.to_owned(),
+            Err(why) => {
+                problems.error(
+                    &name.span,
+                    format!("{:?} is no name for a channel", shorten(name.value)),
+                    why.to_string(),
+                    "rename the channel",
+                );
+                shorten(name.value)
+            }
+        };
         let what = format!("[channel.{label}]");
         let example = format!("{{ kind = \"stream\", subjects = [\"{label}.#\"] }}");
         if let Some(mut table) = value.table(what, &example, problems) {
-            let mut channel = read_channel(name.value, &mut table, problems);
+            let mut channel = read_channel(&label, &mut table, problems);
             read_subjects(&mut table, &mut channel, problems);
             table.finish(problems);
-            channel.complete &= named.is_ok();
             channels.push(channel);
         }
     }
@@ -390,41 +391,32 @@ fn read_channels(mut table: Table, problems: &mut Problems) -> Vec<ChannelDraft>
 
 /// Everything that the defaults have too.
 fn read_channel(name: &str, table: &mut Table, problems: &mut Problems) -> ChannelDraft {
-    let before = problems.len();
     let kinds = [("signal", Kind::Signal), ("stream", Kind::Stream)];
     let confirms = [("none", Confirm::None), ("quorum", Confirm::Quorum)];
-    let small = |value: Option<Value>, problems: &mut Problems| {
-        let count = value?.count(problems)?;
+    let small = |value: Value, problems: &mut Problems| {
+        let count = value.count(problems)?;
         Some(count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
     };
-    let mut draft = ChannelDraft {
+    ChannelDraft {
         span: table.span.clone(),
         name: name.to_owned(),
-        kind: table
-            .take("kind")
-            .and_then(|value| read_choice(value, &kinds, problems)),
-        complete: true,
+        kind: Declared::read(table.take("kind"), problems, |value, problems| {
+            read_choice(value, &kinds, problems)
+        }),
         subjects: Vec::new(),
-        partitions: small(table.take("partitions"), problems),
-        replicas: small(table.take("replicas"), problems),
-        confirm: table
-            .take("confirm")
-            .and_then(|value| read_choice(value, &confirms, problems)),
-        keep: table
-            .take("keep")
-            .and_then(|value| read_keep(value, problems)),
-        max_record: table
-            .take("max_record")
-            .and_then(|value| value.size(problems)),
-    };
-    draft.complete = problems.len() == before;
-    draft
+        partitions: Declared::read(table.take("partitions"), problems, small),
+        replicas: Declared::read(table.take("replicas"), problems, small),
+        confirm: Declared::read(table.take("confirm"), problems, |value, problems| {
+            read_choice(value, &confirms, problems)
+        }),
+        keep: Declared::read(table.take("keep"), problems, read_keep),
+        max_record: Declared::read(table.take("max_record"), problems, Value::size),
+    }
 }
 
 fn read_subjects(table: &mut Table, channel: &mut ChannelDraft, problems: &mut Problems) {
     let example = format!("[\"{}.#\"]", channel.name);
     let Some(value) = table.need("subjects", &example, problems) else {
-        channel.complete = false;
         return;
     };
     let before = problems.len();
@@ -449,7 +441,6 @@ fn read_subjects(table: &mut Table, channel: &mut ChannelDraft, problems: &mut P
             ),
         }
     }
-    channel.complete &= problems.len() == before;
 }
 
 fn read_keep(value: Value, problems: &mut Problems) -> Option<At<Keep>> {

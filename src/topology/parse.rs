@@ -42,18 +42,21 @@ pub fn parse(text: &str, path: &Path) -> Parsed {
     check::check(&draft, &mut problems);
     let channels = channels::check(&draft, &mut problems);
     let anywhere = anywhere(&draft);
-    let record_max = channels::record_max(&channels, draft.limits.frame_max);
     limits::check(
         &draft.limits,
         &draft.limits_at,
         &anywhere,
-        record_max,
+        channels.record_max,
         &mut problems,
     );
 
     let mut topology = None;
     if !problems.has_error() {
-        topology = build(&draft).map(|whole| Topology { channels, ..whole });
+        let whole = channels.declared.len() == draft.channels.len();
+        topology = build(&draft).filter(|_| whole).map(|rest| Topology {
+            channels: channels.declared,
+            ..rest
+        });
         // A value can only be missing if that was reported.
         assert!(
             topology.is_some(),

@@ -26,6 +26,60 @@ impl<T> At<T> {
     }
 }
 
+/// What a table says of one key.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Declared<T> {
+    /// Nothing: the default counts.
+    #[default]
+    Absent,
+    /// Something that could not be read and is reported, so that nothing more can be said of it.
+    Unreadable,
+    /// A value.
+    Is(At<T>),
+}
+
+impl<T> Declared<T> {
+    /// What `read` makes of the key's value, if there is one.
+    pub(super) fn read<'a, 'i>(
+        value: Option<Value<'a, 'i>>,
+        problems: &mut Problems,
+        read: impl FnOnce(Value<'a, 'i>, &mut Problems) -> Option<At<T>>,
+    ) -> Self {
+        match value {
+            None => Self::Absent,
+            Some(value) => read(value, problems).map_or(Self::Unreadable, Self::Is),
+        }
+    }
+
+    /// The value, where one could be read.
+    pub(super) fn value(&self) -> Option<&At<T>> {
+        match self {
+            Self::Is(at) => Some(at),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
+
+    /// This, or what `default` says where this says nothing.
+    pub(super) fn or<'a>(&'a self, default: &'a Self) -> &'a Self {
+        match self {
+            Self::Absent => default,
+            Self::Unreadable | Self::Is(_) => self,
+        }
+    }
+
+    /// The value, or `otherwise` where nothing is said; nothing if it could not be read.
+    pub(super) fn or_else(&self, otherwise: impl FnOnce() -> At<T>) -> Option<At<T>>
+    where
+        T: Clone,
+    {
+        match self {
+            Self::Absent => Some(otherwise()),
+            Self::Unreadable => None,
+            Self::Is(at) => Some(at.clone()),
+        }
+    }
+}
+
 /// A value with its key, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a, 'i> {

@@ -3,6 +3,61 @@
 use super::{SOUND, check, with};
 
 #[test]
+fn one_bad_value_hides_no_other() {
+    let orders = |lines: &str| with(18, &format!("[channel.orders]\n{lines}"));
+    check(
+        &orders("partitions = 0\nreplicas = 9\nkeep = \"30d\"\nmax_record = \"65 MiB\""),
+        &[
+            (19, 'E', "cannot have 0 partitions"),
+            (20, 'E', "cannot have 9 replicas"),
+            (21, 'E', "`keep` cannot be \"30d\""),
+            (22, 'E', "`max_record` of channel orders cannot be 65.0 MiB"),
+        ],
+    );
+    let more = "[channel.x]\nkind = 'strem'\nsubjects = 'x'\npartitions = 0\n\
+        [channel.y]\nkind = 'strem'\nsubjects = 'y'\npartitions = 10000000\nreplicas = 4\n";
+    check(
+        &format!("{SOUND}{more}"),
+        &[
+            (25, 'E', "`kind` cannot be \"strem\""),
+            (27, 'E', "channel x cannot have 0 partitions"),
+            (29, 'E', "`kind` cannot be \"strem\""),
+            (31, 'E', "channel y cannot have 10000000 partitions"),
+            (32, 'E', "wants 4 replicas, but there are 3 nodes"),
+        ],
+    );
+}
+
+#[test]
+fn what_follows_from_another_mistake_alone_is_not_told() {
+    // What could not be read is not taken for the default, nor a default for a wish.
+    let text = with(18, "[channel.orders]\nreplicas = \"two\"");
+    let single: Vec<&str> = text.lines().take(7).chain(text.lines().skip(17)).collect();
+    check(
+        &single.join("\n"),
+        &[(9, 'E', "`replicas` cannot be \"two\"")],
+    );
+    let text = with(19, "kind = \"strem\"");
+    let single: Vec<&str> = text.lines().take(7).chain(text.lines().skip(17)).collect();
+    check(
+        &single.join("\n"),
+        &[(9, 'E', "`kind` cannot be \"strem\"")],
+    );
+    // A count that cannot be does not use up what the others may have.
+    let more = "[channel.x]\nkind = 'stream'\nsubjects = 'x'\npartitions = 10000000\n\
+        [channel.y]\nkind = 'stream'\nsubjects = 'y'\npartitions = 2\n";
+    check(
+        &format!("{SOUND}{more}"),
+        &[(27, 'E', "channel x cannot have 10000000 partitions")],
+    );
+    // A signal may say that it has no replicas.
+    check(
+        &with(22, "kind = \"sginal\"\nreplicas = 0\npartitions = 1"),
+        &[(22, 'E', "write \"signal\" or \"stream\"")],
+    );
+}
+
+#[test]
 fn keep_is_shown_as_it_is_written() {
     let keep = |value: &str, part: &str| {
         let text = with(18, &format!("[channel.orders]\nkeep = {value}"));
