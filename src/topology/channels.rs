@@ -310,6 +310,13 @@ fn check_copies(
     let gather = |of: fn(&Seat) -> String| Crowd::find(&places, seats, of);
     let host = gather(|seat| seat.host.to_owned());
     let zone = gather(|seat| seat.zone().to_owned());
+    let breaks = |copies: usize| replicas as usize - copies < quorum;
+    if breaks(host.copies) {
+        let (message, why) = still(channel, replicas, ("host", &host));
+        let remedy = "write `replicas = 3` or more, on nodes of at least 3 hosts: then any one \
+                      host may fail";
+        return problems.warning(span, message, why, remedy);
+    }
     if host.copies > 1 {
         problems.warning(
             span,
@@ -321,28 +328,39 @@ fn check_copies(
             format!("declare nodes on {replicas} hosts"),
         );
     }
-    let breaks = |copies: usize| replicas as usize - copies < quorum;
-    if breaks(host.copies) {
-        problems.warning(
-            span,
-            format!("channel {name} does not survive the loss of one host"),
-            format!(
-                "{name}/{} has {} of its {replicas} replicas on host {}, and {quorum} must stay",
-                host.partition, host.copies, host.name
-            ),
-            "use 3 replicas or more, on nodes of 3 hosts or more",
-        );
-    } else if breaks(zone.copies) && seats.iter().any(|seat| seat.zone.is_some()) {
-        problems.warning(
-            span,
-            format!("channel {name} does not survive the loss of one zone"),
-            format!(
-                "{name}/{} has {} of its {replicas} replicas in zone {}, and {quorum} must stay",
-                zone.partition, zone.copies, zone.name
-            ),
-            "use 3 replicas or more, on nodes of 3 zones or more",
+    if breaks(zone.copies) && seats.iter().any(|seat| seat.zone.is_some()) {
+        let (message, why) = still(channel, replicas, ("zone", &zone));
+        let remedy = "write `replicas = 3` or more, on nodes of at least 3 zones: then any one \
+                      zone may fail";
+        problems.warning(span, message, why, remedy);
+    }
+}
+
+/// What stops a channel, and why, for somebody who has never heard of a quorum.
+fn still(channel: &Resolved, replicas: u32, (what, crowd): (&str, &Crowd)) -> (String, String) {
+    let name = &channel.draft.name;
+    let place = &crowd.name;
+    if replicas == 1 {
+        return (
+            format!("channel {name} has one copy of each record: lose its disk, and it is lost"),
+            "with `replicas = 1` nobody can read or write while the one node that has it is away"
+                .to_owned(),
         );
     }
+    let counts = "a record counts once more than half of its copies are on disk";
+    if replicas == 2 && crowd.copies == 1 {
+        return (
+            format!("channel {name} stands still while either of its 2 copies is away"),
+            format!("{counts}, and more than half of 2 is both"),
+        );
+    }
+    (
+        format!("channel {name} stands still while {what} {place} is away"),
+        format!(
+            "{counts}, and {what} {place} has {} of the {replicas} copies of {name}/{}",
+            crowd.copies, crowd.partition
+        ),
+    )
 }
 
 /// The place that holds the most copies of one partition.

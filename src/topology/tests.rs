@@ -396,11 +396,8 @@ fn copies_have_nodes_hosts_and_zones() {
     );
     check(&replicas(0), &[(19, 'E', "cannot have 0 replicas")]);
     check(&replicas(8), &[(19, 'E', "from 1 to 7")]);
-    check(
-        &replicas(1),
-        &[(19, 'W', "does not survive the loss of one host")],
-    );
-    check(&replicas(2), &[(19, 'W', "and 2 must stay")]);
+    check(&replicas(1), &[(19, 'W', "write `replicas = 3` or more")]);
+    check(&replicas(2), &[(19, 'W', "write `replicas = 3` or more")]);
     let single = SOUND.lines().take(7).collect::<Vec<_>>().join("\n");
     let single = format!("{single}\n[channel.x]\nkind = 'stream'\nsubjects = 'x'");
     check(&single, &[(8, 'E', "3 is the default")]);
@@ -409,10 +406,7 @@ fn copies_have_nodes_hosts_and_zones() {
     let hosts = hosts.replace("name = \"b\"", "name = \"b\"\nhost = \"x\"");
     check(
         &hosts,
-        &[
-            (20, 'W', "host x holds 2 copies of orders/0"),
-            (20, 'W', "the loss of one host"),
-        ],
+        &[(20, 'W', "host x has 2 of the 3 copies of orders/0")],
     );
     let zones = SOUND.replace("name = \"a\"", "name = \"a\"\nzone = \"x\"");
     let zones = zones.replace("name = \"b\"", "name = \"b\"\nzone = \"x\"");
@@ -420,7 +414,7 @@ fn copies_have_nodes_hosts_and_zones() {
         &zones,
         &[
             (15, 'W', "node c has no `zone`"),
-            (20, 'W', "the loss of one zone"),
+            (20, 'W', "stands still while zone x is away"),
         ],
     );
     let far = SOUND.replace("name = \"a\"", "name = \"a\"\nhost = \"x\"");

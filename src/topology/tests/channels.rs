@@ -14,6 +14,13 @@ fn one_bad_value_hides_no_other() {
             (22, 'E', "`max_record` of channel orders cannot be 65.0 MiB"),
         ],
     );
+    check(
+        &orders("partitions = 0\nreplicas = 1"),
+        &[
+            (19, 'E', "cannot have 0 partitions"),
+            (20, 'W', "has one copy of each record"),
+        ],
+    );
     let more = "[channel.x]\nkind = 'strem'\nsubjects = 'x'\npartitions = 0\n\
         [channel.y]\nkind = 'strem'\nsubjects = 'y'\npartitions = 10000000\nreplicas = 4\n";
     check(
@@ -70,6 +77,29 @@ fn keep_is_shown_as_it_is_written() {
     check(
         &SOUND.replace("[channel.orders]", "[channel]\norders = 1\n[channel.other]"),
         &[(19, 'E', "as in `orders = { kind = \"stream\"")],
+    );
+}
+
+/// The words for somebody who has never heard of a quorum.
+#[test]
+fn few_copies_are_explained() {
+    let replicas = |count: u32, part: &str| {
+        let text = with(18, &format!("[channel.orders]\nreplicas = {count}"));
+        check(&text, &[(19, 'W', part)]);
+    };
+    replicas(1, "one copy of each record: lose its disk, and it is lost");
+    replicas(
+        1,
+        "nobody can read or write while the one node that has it is away",
+    );
+    replicas(
+        2,
+        "channel orders stands still while either of its 2 copies is away",
+    );
+    replicas(2, "more than half of 2 is both");
+    replicas(
+        2,
+        "write `replicas = 3` or more, on nodes of at least 3 hosts",
     );
 }
 
