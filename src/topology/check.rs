@@ -10,6 +10,9 @@ use super::table::At;
 use crate::types::Pattern;
 use crate::types::limits::{NODES_MAX, SUBJECTS_MAX};
 
+/// Addresses that one sentence lists: those of three nodes.
+const LISTED_MAX: usize = 9;
+
 /// Reports everything about nodes, clients and subjects.
 pub(super) fn check(draft: &Draft, problems: &mut Problems) {
     check_counts(draft, problems);
@@ -24,6 +27,7 @@ pub(super) fn check(draft: &Draft, problems: &mut Problems) {
         check_secrets(node, draft, problems);
         check_reach(node, draft, problems);
     }
+    check_open(draft, problems);
     check_endpoints(draft, problems);
     check_http(draft, problems);
     check_clients(draft, problems);
@@ -128,13 +132,7 @@ fn check_addresses(node: &NodeDraft, problems: &mut Problems) {
             );
         }
         let Some(advertise) = &socket.advertise else {
-            if matches!(
-                bind.value,
-                Address::Tcp {
-                    host: Host::Any,
-                    ..
-                }
-            ) {
+            if bind.value.is_wildcard() {
                 problems.error(
                     &bind.span,
                     format!(
@@ -163,7 +161,7 @@ fn check_addresses(node: &NodeDraft, problems: &mut Problems) {
 fn check_secrets(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
     let (public, secret) = (node.public_key.is_some(), node.secret_key_file.is_some());
     let missing = match (public, secret) {
-        (true, true) => return check_open(node, problems),
+        (true, true) => return,
         (false, false) => "`public_key` and `secret_key_file`",
         (false, true) => "`public_key`",
         (true, false) => "`secret_key_file`",
@@ -187,16 +185,23 @@ fn check_secrets(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
         problems.error(&socket.bind.span, message, why, remedy);
         return;
     }
-    let links = |other: &&NodeDraft| !std::ptr::eq(*other, node);
+    // Two nodes of one name are one that was declared twice, which is told already.
+    let name = |node: &NodeDraft| node.name.as_ref().map(|name| name.value.clone());
+    let same = |other: &NodeDraft| name(node).is_some() && name(node) == name(other);
+    let links = |other: &&NodeDraft| !std::ptr::eq(*other, node) && !same(other);
     let demanding = draft.nodes.iter().filter(links).find_map(|other| {
-        let links = other.peers.iter().chain(&other.signals);
-        links
-            .into_iter()
-            .find(|socket| socket.curve())
-            .map(|socket| (other, socket))
+        let peers = other.peers.iter().map(|socket| ("peers", socket));
+        let signals = other.signals.iter().map(|socket| ("signals", socket));
+        let mut sockets = peers.chain(signals);
+        let (key, socket) = sockets.find(|(_, socket)| socket.curve())?;
+        Some((other, key, socket))
     });
-    if let Some((other, socket)) = demanding {
-        let reached = socket.reached_at();
+    if let Some((other, key, socket)) = demanding {
+        let reached = match socket.reached_at() {
+            // It is told already that nobody could connect to a wildcard.
+            wild if wild.is_wildcard() => format!("`{key}`"),
+            reached => reached.to_string(),
+        };
         let message = format!(
             "{} connects to {reached} of {} without {missing}",
             node.label(),
@@ -214,20 +219,45 @@ fn check_secrets(node: &NodeDraft, draft: &Draft, problems: &mut Problems) {
 }
 
 /// Keys that nobody is asked for: who wrote them may think that they are.
-fn check_open(node: &NodeDraft, problems: &mut Problems) {
+fn check_open(draft: &Draft, problems: &mut Problems) {
+    let keyed = |node: &&NodeDraft| node.public_key.is_some() && node.secret_key_file.is_some();
     let open =
-        |socket: &Socket| !socket.curve() && socket.bind.value.to_string().starts_with("tcp");
-    for (_, socket) in node.sockets().filter(|(_, socket)| open(socket)) {
-        problems.warning(
-            &socket.bind.span,
-            format!(
-                "{} has keys, and {} is open",
-                node.label(),
-                socket.bind.value
-            ),
-            "loopback speaks no CURVE: whoever is on this host may connect, with any key or none",
-            "bind another address to have keys checked, or leave the keys out",
-        );
+        |socket: &Socket| !socket.curve() && matches!(socket.bind.value, Address::Tcp { .. });
+    let nodes: Vec<(String, Vec<&Socket>)> = draft
+        .nodes
+        .iter()
+        .filter(keyed)
+        .map(|node| (node.label(), node.sockets().map(|(_, socket)| socket)))
+        .map(|(label, sockets)| (label, sockets.filter(|socket| open(socket)).collect()))
+        .filter(|(_, sockets): &(_, Vec<_>)| !sockets.is_empty())
+        .collect();
+    let Some((first, sockets)) = nodes.first() else {
+        return;
+    };
+    let (owner, verb) = match nodes.len() {
+        1 => (first.clone(), "has"),
+        count => (format!("{first} and {} more", count - 1), "have"),
+    };
+    let addresses = nodes.iter().flat_map(|(_, sockets)| sockets);
+    let addresses: Vec<String> = addresses.map(|own| own.bind.value.to_string()).collect();
+    let are = if addresses.len() == 1 { "is" } else { "are" };
+    problems.warning(
+        &sockets[0].bind.span,
+        format!("{owner} {verb} keys, and {} {are} open", listed(&addresses)),
+        "loopback speaks no CURVE: whoever is on this host may connect, with any key or none",
+        "bind another address to have keys checked, or leave the keys out",
+    );
+}
+
+/// The first of many, for a sentence.
+fn listed(texts: &[String]) -> String {
+    match texts.len() {
+        0..=LISTED_MAX => texts.join(", "),
+        count => format!(
+            "{} and {} more",
+            texts[..LISTED_MAX].join(", "),
+            count - LISTED_MAX
+        ),
     }
 }
 
@@ -355,7 +385,7 @@ fn one_machine(node: &NodeDraft, other: &NodeDraft) -> bool {
 }
 
 fn check_clients(draft: &Draft, problems: &mut Problems) {
-    if !draft.clients.is_empty() || problems.has_error() {
+    if draft.client_count > 0 {
         return;
     }
     let sockets = draft.nodes.iter().flat_map(|node| &node.clients);

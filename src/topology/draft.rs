@@ -21,7 +21,10 @@ pub(super) struct Draft {
     pub(super) fabric: Option<Fabric>,
     pub(super) defaults: ChannelDraft,
     pub(super) nodes: Vec<NodeDraft>,
+    /// Those that could be read.
     pub(super) clients: Vec<(Client, Range<usize>)>,
+    /// How many clients are declared, whatever they read as.
+    pub(super) client_count: usize,
     pub(super) channels: Vec<ChannelDraft>,
     pub(super) limits: Limits,
     /// Where each limit is declared, by name.
@@ -135,6 +138,7 @@ impl Draft {
             .take("client")
             .map(|value| value.tables(problems))
             .unwrap_or_default();
+        let client_count = clients.len();
         let clients = clients
             .into_iter()
             .filter_map(|table| read_client(table, problems))
@@ -157,6 +161,7 @@ impl Draft {
             defaults: defaults.unwrap_or_default(),
             nodes,
             clients,
+            client_count,
             channels,
             limits,
             limits_at,

@@ -136,6 +136,17 @@ impl Address {
         }
     }
 
+    /// Whether it stands for every address of its machine.
+    pub(super) fn is_wildcard(&self) -> bool {
+        matches!(
+            self,
+            Self::Tcp {
+                host: Host::Any,
+                ..
+            }
+        )
+    }
+
     /// The tcp address to bind, unless it is a name.
     pub(super) fn as_socket(&self) -> Option<SocketAddr> {
         match self {

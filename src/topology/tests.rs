@@ -8,6 +8,7 @@ use crate::types::{NodeName, Pattern};
 mod channels;
 mod hostile;
 mod http;
+mod keys;
 
 const QUICKSTART: &str = include_str!("../../topology/quickstart.toml");
 const THREE_HOSTS: &str = include_str!("../../topology/three-hosts.toml");
@@ -566,17 +567,4 @@ fn a_plan_names_every_socket() {
             .all(|own| own.leader == own.replicas[0])
     );
     assert_eq!(topology.node_plan(&NodeName::from("delta")), None);
-}
-
-#[test]
-fn keys_that_nobody_is_asked_for_are_warned_of() {
-    let keys = format!("name = \"a\"\npublic_key = \"{KEY}\"\nsecret_key_file = \"a.secret\"");
-    check(
-        &with(4, &keys),
-        &[
-            (7, 'W', "node a has keys, and tcp://127.0.0.1:7101 is open"),
-            (8, 'W', "node a has keys, and tcp://127.0.0.1:7102 is open"),
-            (9, 'W', "node a has keys, and tcp://127.0.0.1:7103 is open"),
-        ],
-    );
 }
