@@ -10,7 +10,10 @@ use serde_json::json;
 use super::Failure;
 use super::excerpt;
 use super::options::{Source, read_source};
-use crate::topology::{Estimate, Severity};
+use crate::topology::{Estimate, Severity, Share};
+
+/// A share of the memory is shown if it is a tenth of it or more.
+const SHARE_SHOWN: u64 = 10;
 
 /// `weft check`
 #[derive(Debug, clap::Args)]
@@ -87,16 +90,27 @@ fn summary(source: &Source) -> String {
     };
     format!(
         "{found}; fabric {} epoch {}: {}, {}, {}; at its limits a node holds {} of memory \
-         (of which {} for clients that do not read) and {disk}, from {}",
+         ({}) and {disk}, from {}",
         topology.fabric.name,
         topology.fabric.epoch,
         plural(topology.nodes.len(), "node"),
         plural(topology.channels.len(), "channel"),
         plural(topology.placement().len(), "partition"),
         ByteSize::b(estimate.memory_bytes),
-        ByteSize::b(estimate.sessions_bytes),
+        memory(&estimate),
         ByteSize::b(estimate.disk_min_bytes),
     )
+}
+
+/// What most of the memory is for, and which limits make it so.
+fn memory(estimate: &Estimate) -> String {
+    let counts = |share: &Share| share.bytes >= estimate.memory_bytes / SHARE_SHOWN;
+    let shares = estimate.shares().into_iter().filter(counts);
+    let shares = shares.map(|share| {
+        let bytes = ByteSize::b(share.bytes);
+        format!("{bytes} for {}, by {}", share.what, share.cause())
+    });
+    shares.collect::<Vec<_>>().join("; ")
 }
 
 fn as_json(source: &Source) -> serde_json::Value {
@@ -110,12 +124,14 @@ fn as_json(source: &Source) -> serde_json::Value {
             "remedy": problem.remedy,
         })
     });
+    let estimate = source.parsed.topology.as_ref().map(Estimate::of);
     json!({
         "file": source.name,
         "ok": source.parsed.topology.is_some(),
         "errors": count(source, Severity::Error),
         "warnings": count(source, Severity::Warning),
         "problems": problems.collect::<Vec<_>>(),
-        "estimate": source.parsed.topology.as_ref().map(Estimate::of),
+        "estimate": estimate,
+        "memory": estimate.map(|estimate| estimate.shares()),
     })
 }

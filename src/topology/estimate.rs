@@ -70,6 +70,17 @@ pub struct Estimate {
     pub disk_max_bytes: Option<u64>,
 }
 
+/// One part of the memory, and what makes it large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// What it is for.
+    pub what: &'static str,
+    /// The limits that it grows with; none where only fewer partitions on a node make it smaller.
+    pub limits: &'static [&'static str],
+}
+
 impl Estimate {
     /// Adds up what `topology` declares.
     pub fn of(topology: &Topology) -> Self {
@@ -128,6 +139,34 @@ impl Estimate {
         }
     }
 
+    /// The parts of the memory, the largest first.
+    pub fn shares(&self) -> Vec<Share> {
+        let share = |bytes, what, limits| Share {
+            bytes,
+            what,
+            limits,
+        };
+        let clients: &[_] = &["sessions_max", "session_window_bytes"];
+        let mut shares = vec![
+            share(self.sessions_bytes, "clients that do not read", clients),
+            share(
+                self.logs_bytes,
+                "the newest records of its partitions",
+                &["cache_bytes", "uncommitted_bytes"],
+            ),
+            share(
+                self.producers_bytes,
+                "producers",
+                &["producers_max", "producer_window"],
+            ),
+            share(self.cursors_bytes, "cursors", &[]),
+            share(self.transfers_bytes, "snapshots", &["segment_bytes"]),
+            share(self.publishes_bytes, "publishes", &["node_inflight_bytes"]),
+        ];
+        shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
+        shares
+    }
+
     /// The largest checkpoint of one partition.
     pub fn checkpoint_bytes(limits: &Limits) -> u64 {
         let window = limits.producer_window.saturating_mul(CHECKPOINT_SEQUENCE);
@@ -165,6 +204,13 @@ impl Estimate {
         );
     }
 
+    /// What to lower where the memory is too much: what makes most of it.
+    fn remedy(&self) -> String {
+        let most = self.shares().into_iter().next();
+        let most = most.map(|share| share.cause()).unwrap_or_default();
+        format!("most of it comes from {most}: lower that until it fits the machine's memory")
+    }
+
     /// Warns of sums that no machine has.
     pub(super) fn check(&self, span: &Range<usize>, problems: &mut Problems) {
         if self.memory_bytes > MEMORY_SANE {
@@ -185,7 +231,7 @@ impl Estimate {
                     ByteSize::b(self.publishes_bytes),
                     ByteSize::b(self.sessions_bytes),
                 ),
-                "lower the limits that make most of it until they fit the machine's memory",
+                self.remedy(),
             );
         }
         if let Some(disk) = self.disk_max_bytes.filter(|disk| *disk > DISK_SANE) {
@@ -198,6 +244,17 @@ impl Estimate {
                 "the sizes are per partition, and add up",
                 "lower `keep.size` until the sum fits the disk",
             );
+        }
+    }
+}
+
+impl Share {
+    /// What to lower where it is too large.
+    pub fn cause(&self) -> String {
+        let names: Vec<String> = self.limits.iter().map(|name| format!("`{name}`")).collect();
+        match names.is_empty() {
+            true => "the number of partitions on a node".to_owned(),
+            false => names.join(" and "),
         }
     }
 }
@@ -260,6 +317,14 @@ mod tests {
             + estimate.publishes_bytes
             + estimate.sessions_bytes;
         assert_eq!(estimate.memory_bytes, sum);
+        let shares = estimate.shares();
+        assert_eq!(shares.iter().map(|share| share.bytes).sum::<u64>(), sum);
+        assert!(shares.is_sorted_by(|one, next| one.bytes >= next.bytes));
+        // Every name is one that `[limits]` knows.
+        let limits = serde_json::to_value(Limits::default()).expect("limits");
+        for name in shares.iter().flat_map(|share| share.limits) {
+            assert!(limits.get(name).is_some(), "{name}");
+        }
         assert_eq!(estimate.disk_min_bytes, (2 * 16 + 64) * MIB);
         assert_eq!(estimate.disk_max_bytes, None);
     }

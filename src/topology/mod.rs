@@ -18,7 +18,7 @@ mod plan;
 mod problem;
 mod table;
 
-pub use estimate::Estimate;
+pub use estimate::{Estimate, Share};
 pub use keys::{KeyError, SecretKey};
 pub use model::{
     Channel, Client, Confirm, Endpoint, Fabric, Http, Keep, Kind, Node, PublicKey, Topology,

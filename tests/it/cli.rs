@@ -51,7 +51,11 @@ fn check_passes_the_shipped_files() {
         lines.contains("0 errors, 0 warnings; fabric quickstart epoch 1: 3 nodes"),
         "{lines}"
     );
-    assert!(lines.contains("of memory"), "{lines}");
+    let limits = "for clients that do not read, by `sessions_max` and `session_window_bytes`";
+    assert!(
+        lines.contains("of memory (") && lines.contains(limits),
+        "{lines}"
+    );
 }
 
 #[test]
@@ -117,7 +121,10 @@ fn check_passes_a_file_with_warnings() {
     let output = weft(folder.path(), &["check", "warned.toml"]);
     assert_eq!(code(&output), 0);
     assert!(text(&output.stdout).contains("0 errors, 1 warning;"));
-    assert!(text(&output.stderr).contains("the limits let one node hold"));
+    let told = text(&output.stderr);
+    assert!(told.contains("the limits let one node hold"), "{told}");
+    let remedy = "most of it comes from `sessions_max` and `session_window_bytes`";
+    assert!(told.contains(remedy), "{told}");
 }
 
 #[test]
