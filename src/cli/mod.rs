@@ -60,7 +60,7 @@ enum Command {
     Cursor(cursor::Args),
     /// Find every problem of topology files, each with its line
     Check(check::Args),
-    /// Show every socket and every copy that a topology leads to
+    /// Show or draw every socket, channel and copy that a topology leads to
     Plan(plan::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),

@@ -25,7 +25,9 @@ pub use model::{
 };
 pub use name::{NameError, check_name};
 pub use parse::parse;
-pub use plan::{Action, Link, NodePlan, PartitionPlan, Plan, Socket, SocketKind, plan};
+pub use plan::{
+    Action, ChannelPlan, Link, NodePlan, PartitionPlan, Plan, Socket, SocketKind, plan,
+};
 pub use problem::{Parsed, Problem, Severity, TopologyError};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::model::{Endpoint, Http, Node, PublicKey, Topology};
+use super::model::{Channel, Endpoint, Http, Node, PublicKey, Topology};
 use crate::types::{ChannelName, NodeName};
 
 /// The whole fabric.
@@ -19,6 +19,8 @@ pub struct Plan {
     pub epoch: u64,
     /// Every node, in the order of the file.
     pub nodes: Vec<NodePlan>,
+    /// Every channel as declared, with the defaults filled in, by name.
+    pub channels: Vec<ChannelPlan>,
     /// Every partition of every stored channel, by name and number.
     pub partitions: Vec<PartitionPlan>,
 }
@@ -28,6 +30,10 @@ pub struct Plan {
 pub struct NodePlan {
     /// The node.
     pub name: NodeName,
+    /// The machine it runs on.
+    pub host: String,
+    /// Where the host stands, if the topology says so.
+    pub zone: Option<String>,
     /// Every socket it opens. A view of what the other fields say, for people.
     pub sockets: Vec<Socket>,
     /// One ROUTER for each: where clients connect.
@@ -103,6 +109,16 @@ pub enum Action {
     Connect,
 }
 
+/// One channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChannelPlan {
+    /// Its name.
+    pub name: ChannelName,
+    /// What is declared of it.
+    #[serde(flatten)]
+    pub declared: Channel,
+}
+
 /// One partition's copies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartitionPlan {
@@ -137,7 +153,29 @@ pub fn plan(topology: &Topology) -> Plan {
             .iter()
             .map(|node| NodePlan::new(topology, node))
             .collect(),
+        channels: topology
+            .channels
+            .iter()
+            .map(|(name, channel)| ChannelPlan {
+                name: name.clone(),
+                declared: channel.clone(),
+            })
+            .collect(),
         partitions: partitions.collect(),
+    }
+}
+
+impl Plan {
+    /// What of the plan concerns one node: its sockets, the partitions it holds with their
+    /// channels, and signals, which every node passes on. `None` if there is no such node.
+    pub fn of(mut self, node: &NodeName) -> Option<Self> {
+        self.nodes.retain(|own| own.name == *node);
+        self.partitions.retain(|own| own.replicas.contains(node));
+        let partitions = &self.partitions;
+        let holds = |name: &ChannelName| partitions.iter().any(|own| own.channel == *name);
+        self.channels
+            .retain(|own| !own.declared.is_stored() || holds(&own.name));
+        (!self.nodes.is_empty()).then_some(self)
     }
 }
 
@@ -160,6 +198,8 @@ impl NodePlan {
         let clients = topology.clients.iter();
         let mut plan = Self {
             name: node.name.clone(),
+            host: node.host.clone(),
+            zone: node.zone.clone(),
             sockets: Vec::new(),
             listeners: node.clients.clone(),
             peers: node.peers.clone(),

@@ -139,6 +139,21 @@ fn plan_shows_sockets_and_copies() {
     assert_eq!(lines.matches("XPUB").count(), 3, "{lines}");
     assert_eq!(lines.matches(" SUB ").count(), 6, "{lines}");
     assert!(lines.contains("orders/3"), "{lines}");
+    let channel = |name: &str| {
+        let mut rows = lines
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row.len() > 5 && row[0] == name);
+        row.unwrap_or_else(|| panic!("no {name} in {lines}"))
+    };
+    assert_eq!(
+        channel("orders")[1..6],
+        ["stream", "orders.#", "4", "3", "quorum"]
+    );
+    assert_eq!(
+        channel("ticks")[1..6],
+        ["signal", "ticks.#", "-", "-", "none"]
+    );
 
     let hosts = shipped("three-hosts.toml");
     let output = weft(folder.path(), &["plan", &hosts, "beta", "--json"]);
@@ -149,10 +164,37 @@ fn plan_shows_sockets_and_copies() {
         "tcp://alpha.example.net:7102"
     );
     assert_eq!(answer["nodes"][0]["sockets"][0]["kind"], "ROUTER");
+    assert_eq!(answer["nodes"][0]["zone"], "east");
+    assert_eq!(answer["channels"][2]["name"], "presence");
+    assert_eq!(answer["channels"][2]["kind"], "signal");
 
     let output = weft(folder.path(), &["plan", &hosts, "delta"]);
     assert_eq!((code(&output), text(&output.stdout)), (1, String::new()));
     assert!(text(&output.stderr).contains("the topology declares alpha, beta, gamma"));
+}
+
+#[test]
+fn plan_draws_the_whole_fabric() {
+    let folder = folder();
+    let mermaid = weft(folder.path(), &["plan", "--format", "mermaid"]);
+    assert_eq!((code(&mermaid), text(&mermaid.stderr)), (0, String::new()));
+    assert!(text(&mermaid.stdout).contains("\nflowchart TB\n"));
+    let hosts = shipped("three-hosts.toml");
+    let svg = weft(folder.path(), &["plan", &hosts, "--format", "svg"]);
+    assert_eq!((code(&svg), text(&svg.stderr)), (0, String::new()));
+    let svg = text(&svg.stdout);
+    assert!(
+        svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
+    for args in [
+        &["plan", &hosts, "beta", "--format", "svg"][..],
+        &["plan", "--format", "svg", "--json"],
+        &["plan", "--format", "png"],
+    ] {
+        let output = weft(folder.path(), args);
+        assert_eq!((code(&output), text(&output.stdout)), (1, String::new()));
+    }
 }
 
 #[test]
