@@ -7,6 +7,7 @@ mod check;
 mod children;
 mod connect;
 mod cursor;
+mod diff;
 mod drill;
 mod excerpt;
 mod failure;
@@ -62,6 +63,8 @@ enum Command {
     Check(check::Args),
     /// Show or draw every socket, channel and copy that a topology leads to
     Plan(plan::Args),
+    /// Show what changes between two topology files; exit 1 if a running fabric cannot take it
+    Diff(diff::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),
     /// Look into the data folder of a node that does not run
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Node(args) => node::run(args),
         Command::Drill(args) => drill::run(args),
         Command::Simulate(args) => simulate::run(args),

@@ -195,6 +195,19 @@ pub(super) fn check(
     }
 }
 
+/// Every limit that differs: its name, what it was and what it is.
+pub(super) fn differences(old: &Limits, new: &Limits) -> Vec<(&'static str, String, String)> {
+    let (mut old, mut new) = (old.clone(), new.clone());
+    let values = TABLE.iter().map(|(name, unit, _, _, field)| {
+        let (had, says) = (*field(&mut old), *field(&mut new));
+        (*name, *unit, had, says)
+    });
+    values
+        .filter(|(_, _, had, says)| had != says)
+        .map(|(name, unit, had, says)| (name, show(unit, had), show(unit, says)))
+        .collect()
+}
+
 fn show(unit: Unit, value: u64) -> String {
     match unit {
         Unit::Bytes => ByteSize::b(value).to_string(),

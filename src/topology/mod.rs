@@ -1,10 +1,12 @@
 //! The topology: one TOML file that declares nodes, clients, channels and limits.
 //!
 //! `parse` reads it, `check` finds every problem at once, each with its line, `plan` says what one
-//! node binds, connects and replicates. This room opens no file and no socket; it is handed text.
+//! node binds, connects and replicates, `diff` what a running fabric can take of a change. This
+//! room opens no file and no socket; it is handed text.
 
 mod channels;
 mod check;
+mod diff;
 mod draft;
 mod endpoint;
 mod estimate;
@@ -18,6 +20,7 @@ mod plan;
 mod problem;
 mod table;
 
+pub use diff::{Change, Diff, Verdict, diff};
 pub use estimate::{Estimate, Share};
 pub use keys::{KeyError, SecretKey};
 pub use model::{

@@ -6,6 +6,7 @@ use super::*;
 use crate::types::{NodeName, Pattern};
 
 mod channels;
+mod diff;
 mod hostile;
 mod http;
 mod keys;

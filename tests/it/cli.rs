@@ -197,6 +197,75 @@ fn plan_draws_the_whole_fabric() {
     }
 }
 
+/// What is refused here is what nodes refuse: `node::diff` holds one to the other.
+#[test]
+fn diff_tells_what_a_running_fabric_takes() {
+    let folder = folder();
+    let quickstart = fs::read_to_string(shipped("quickstart.toml")).expect("shipped");
+    let raised = quickstart.replacen("epoch = 1 ", "epoch = 2 ", 1);
+    let more = "[channel.later]\nkind = \"stream\"\nsubjects = [\"later.#\"]\n";
+    for (name, text) in [
+        ("old.toml", quickstart.clone()),
+        (
+            "more.toml",
+            raised.replacen("[limits]", &format!("{more}[limits]"), 1),
+        ),
+        (
+            "recounted.toml",
+            raised.replacen("partitions = 4", "partitions = 5", 1),
+        ),
+        (
+            "forgotten.toml",
+            quickstart.replacen("sessions_max = 1000 ", "sessions_max = 900 ", 1),
+        ),
+        ("bad.toml", BAD.to_owned()),
+    ] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let diff = |new: &str| weft(folder.path(), &["diff", "old.toml", new]);
+    for (new, expected, part) in [
+        ("old.toml", 0, "nothing else changes"),
+        ("more.toml", 0, "taken     channel later is added, a stream"),
+        (
+            "more.toml",
+            0,
+            "1 change: restart the nodes with it, one at a time",
+        ),
+        (
+            "recounted.toml",
+            1,
+            "refused   `partitions` of channel orders from 4 to 5",
+        ),
+        (
+            "recounted.toml",
+            1,
+            "a running fabric cannot take this file",
+        ),
+        ("forgotten.toml", 1, "refused   `epoch` is 1 in both files"),
+    ] {
+        let output = diff(new);
+        let told = text(&output.stdout);
+        assert_eq!(
+            (code(&output), text(&output.stderr)),
+            (expected, String::new()),
+            "{told}"
+        );
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    let output = diff("bad.toml");
+    assert_eq!((code(&output), text(&output.stdout)), (1, String::new()));
+    assert!(text(&output.stderr).contains("did you mean `signals`?"));
+    let output = weft(
+        folder.path(),
+        &["diff", "old.toml", "recounted.toml", "--json"],
+    );
+    assert_eq!(
+        (code(&output), &json(&output)["ok"]),
+        (1, &Value::Bool(false))
+    );
+    assert_eq!(json(&output)["diff"]["changes"][0]["verdict"], "refused");
+}
+
 #[test]
 fn plan_of_a_bad_file_tells_what_is_wrong() {
     let folder = folder();

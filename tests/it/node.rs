@@ -4,6 +4,7 @@
 mod audit;
 mod bounds;
 mod cursors;
+mod diff;
 mod hostile;
 mod order;
 mod publish;
