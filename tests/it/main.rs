@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod crash;
 mod cursors;
+mod deploy;
 mod disasters;
 mod drill;
 mod embed;

@@ -1,7 +1,7 @@
 //! README.md says what is: its commands run as they are written and print what it shows, its
 //! excerpts are those of the files, its links and the tests that it names exist.
 
-mod page;
+pub(crate) mod page;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
