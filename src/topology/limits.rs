@@ -28,7 +28,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Every limit a topology may change. `frame_max` holds an append message twice; the other least
-/// values keep a node able to work at all, the largest ones are beyond any sane machine.
+/// values keep a node able to work at all, the largest ones are beyond any sane machine. A place in
+/// a segment is a number of 32 bits, so a segment has less than 4 GiB.
 const TABLE: &[Row] = &[
     ("frame_max", Unit::Bytes, 2 * MIB, 256 * MIB, |l| {
         &mut l.frame_max
@@ -65,7 +66,7 @@ const TABLE: &[Row] = &[
     ("uncommitted_bytes", Unit::Bytes, 64 * KIB, 4 * GIB, |l| {
         &mut l.uncommitted_bytes
     }),
-    ("segment_bytes", Unit::Bytes, 4 * MIB, 4 * GIB, |l| {
+    ("segment_bytes", Unit::Bytes, 4 * MIB, 3 * GIB, |l| {
         &mut l.segment_bytes
     }),
     ("disk_free_min", Unit::Bytes, 0, 1024 * GIB, |l| {

@@ -515,6 +515,10 @@ fn limits_have_ranges_and_fit_each_other() {
         &[(27, 'E', "two of the largest commits")],
     );
     check(
+        &limits("segment_bytes = '4 GiB'"),
+        &[(25, 'E', "between 4.0 MiB and 3.0 GiB")],
+    );
+    check(
         &limits("uncommitted_bytes = '512 KiB'"),
         &[(25, 'E', "never take the largest record")],
     );
