@@ -18,7 +18,20 @@ use crate::wire::{Code, RawRecord, RawRecords, records};
 #[derive(Debug, Default)]
 pub(super) struct Split {
     pub(super) positions: Vec<u64>,
-    pub(super) records: Vec<u8>,
+    pub(super) records: Bytes,
+}
+
+/// Puts records where they belong. As long as all of them belong to one partition, and have their
+/// subjects, none is copied.
+#[derive(Debug)]
+struct Sorting<'b> {
+    body: &'b Bytes,
+    /// The partition of the first ones, their positions, and how many bytes they are.
+    first: u32,
+    positions: Vec<u64>,
+    bytes: usize,
+    /// All of them, once they differ.
+    copied: BTreeMap<u32, (Vec<u64>, Vec<u8>)>,
 }
 
 /// A publish that has passed every check.
@@ -77,6 +90,7 @@ impl Node {
         let first = first.ok_or((Code::BadFrame, "no record".to_owned()))?;
         let first = first.map_err(|error| (error.code(), error.to_string()))?;
         let subject = subject_of(&first, publish, 0)?;
+        Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
         match self.topology.channel_for(subject) {
             Some((name, channel)) => Ok((name.clone(), channel.clone())),
             None => Err(no_channel(&self.topology, subject)),
@@ -181,26 +195,18 @@ fn split(
     body: &Bytes,
 ) -> Result<BTreeMap<u32, Split>, No> {
     let channel = &topology.channels[name];
-    let mut splits: BTreeMap<u32, Split> = BTreeMap::new();
+    let mut sorting = Sorting::new(body);
+    let mut known = None;
     for (position, record) in (0..).zip(RawRecords::new(body)) {
         let record = record.map_err(|error| (error.code(), error.to_string()))?;
         let subject = subject_of(&record, publish, position)?;
-        let captures = |channel: &Channel| channel.subjects.iter().any(|p| p.matches(subject));
-        if !captures(channel) {
-            if topology.channel_for(subject).is_none() {
-                return Err(no_channel(topology, subject));
-            }
-            let message = format!("record {position}, subject {subject:?}, is not for {name}");
-            return Err((Code::MixedChannels, message));
+        // Records beside each other often have the same.
+        if known != Some(subject) {
+            check_subject(topology, name, subject, position)?;
+            known = Some(subject);
         }
         let number = partition_of(&record, publish, channel, keyless, position)?;
-        let split = splits.entry(number).or_default();
-        let before = split.records.len();
-        match record.subject {
-            Some(_) => split.records.extend_from_slice(record.bytes),
-            None => records::splice_subject(&record, subject, &mut split.records),
-        }
-        let bytes = (split.records.len() - before) as u64;
+        let (bytes, all) = sorting.push(number, position, &record, subject);
         if bytes > channel.max_record {
             let allowed = channel.max_record;
             let message = format!(
@@ -208,7 +214,7 @@ fn split(
             );
             return Err((Code::TooLarge, message));
         }
-        if split.records.len() as u64 > topology.limits.frame_max {
+        if all > topology.limits.frame_max {
             let most = topology.limits.frame_max;
             let message = format!(
                 "the records, each with its subject, have more than {most} bytes (frame_max): send \
@@ -216,9 +222,27 @@ fn split(
             );
             return Err((Code::TooLarge, message));
         }
-        split.positions.push(position);
     }
-    Ok(splits)
+    Ok(sorting.finish())
+}
+
+/// Whether this channel captures the subject.
+fn check_subject(
+    topology: &Topology,
+    name: &ChannelName,
+    subject: &str,
+    position: u64,
+) -> Result<(), No> {
+    Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
+    let channel = &topology.channels[name];
+    if channel.subjects.iter().any(|own| own.matches(subject)) {
+        return Ok(());
+    }
+    if topology.channel_for(subject).is_none() {
+        return Err(no_channel(topology, subject));
+    }
+    let message = format!("record {position}, subject {subject:?}, is not for {name}");
+    Err((Code::MixedChannels, message))
 }
 
 fn no_channel(topology: &Topology, subject: &str) -> No {
@@ -262,13 +286,63 @@ fn subject_of<'a>(
             let message = format!("record {position} has no subject, nor has the header");
             (Code::BadSubject, message)
         })?;
-    Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
     Ok(subject)
 }
 
-impl Split {
-    /// The encoded records, each with its subject.
-    pub(super) fn into_records(self) -> Vec<u8> {
-        self.records
+impl<'b> Sorting<'b> {
+    fn new(body: &'b Bytes) -> Self {
+        Self {
+            body,
+            first: 0,
+            positions: Vec::new(),
+            bytes: 0,
+            copied: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next record. How many bytes it has with its subject, and all of its partition.
+    fn push(
+        &mut self,
+        number: u32,
+        position: u64,
+        record: &RawRecord<'_>,
+        subject: &str,
+    ) -> (u64, u64) {
+        let alike = self.bytes == 0 || self.first == number;
+        if self.copied.is_empty() && alike && record.subject.is_some() {
+            self.first = number;
+            self.positions.push(position);
+            self.bytes += record.bytes.len();
+            return (record.bytes.len() as u64, self.bytes as u64);
+        }
+        if self.bytes > 0 {
+            let positions = std::mem::take(&mut self.positions);
+            let records = self.body[..std::mem::take(&mut self.bytes)].to_vec();
+            self.copied.insert(self.first, (positions, records));
+        }
+        let (positions, records) = self.copied.entry(number).or_default();
+        let before = records.len();
+        match record.subject {
+            Some(_) => records.extend_from_slice(record.bytes),
+            None => records::splice_subject(record, subject, records),
+        }
+        positions.push(position);
+        ((records.len() - before) as u64, records.len() as u64)
+    }
+
+    fn finish(self) -> BTreeMap<u32, Split> {
+        if self.copied.is_empty() {
+            let split = Split {
+                positions: self.positions,
+                records: self.body.slice(..self.bytes),
+            };
+            return [(self.first, split)].into();
+        }
+        let copied = self.copied.into_iter();
+        let split = |(number, (positions, records)): (u32, (Vec<u64>, Vec<u8>))| {
+            let records = Bytes::from(records);
+            (number, Split { positions, records })
+        };
+        copied.map(split).collect()
     }
 }

@@ -99,7 +99,7 @@ impl Node {
                 partition: Partition::new(&checked.channel, number),
                 positions: split.positions,
                 crc: records::crc(&split.records),
-                records: split.records.into(),
+                records: split.records,
                 asked: None,
                 doubtful: false,
                 result: None,

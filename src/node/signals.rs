@@ -2,6 +2,7 @@
 //! interest, once per distinct pattern, and every one that does not arrive is seen as a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -37,9 +38,9 @@ struct Topic {
 }
 
 /// The records of one publish that one pattern selects.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Selected {
-    records: Vec<u8>,
+    records: Bytes,
     count: u64,
 }
 
@@ -55,20 +56,25 @@ impl Node {
             .entry(checked.channel.clone())
             .or_default()
             .accepted += checked.records;
-        let records: Vec<u8> = checked
-            .splits
-            .into_values()
-            .flat_map(|split| split.into_records())
-            .collect();
+        // Signals have one partition.
+        let Some(records) = checked.splits.into_values().next().map(|all| all.records) else {
+            return;
+        };
+        let all = Selected {
+            records,
+            count: checked.records,
+        };
+        let topology = Arc::clone(&self.topology);
+        let subjects = &topology.channels[&checked.channel].subjects;
         let local: Vec<Pattern> = self.signals.local.keys().cloned().collect();
         for pattern in local {
-            for selected in select(&pattern, &records) {
+            for selected in all.select(&pattern, subjects) {
                 self.deliver_signals(&pattern, &checked.channel, &selected);
             }
         }
         let wanted: Vec<Pattern> = self.signals.wanted.keys().cloned().collect();
         for pattern in wanted {
-            for selected in select(&pattern, &records) {
+            for selected in all.select(&pattern, subjects) {
                 self.send_signals(&pattern, &selected);
             }
         }
@@ -146,7 +152,7 @@ impl Node {
         };
         let selected = Selected {
             count: signal.count,
-            records: records.to_vec(),
+            records: records.clone(),
         };
         self.deliver_signals(&pattern, &channel, &selected);
     }
@@ -316,28 +322,36 @@ impl Signals {
     }
 }
 
-/// What a pattern selects, in order and in pieces that fit one `deliver`.
-fn select(pattern: &Pattern, records: &[u8]) -> Vec<Selected> {
-    let mut pieces: Vec<Selected> = Vec::new();
-    for record in RawRecords::new(records).map_while(Result::ok) {
-        if !record
-            .subject
-            .is_some_and(|subject| pattern.matches(subject))
-        {
-            continue;
+impl Selected {
+    /// What a pattern selects of all that a channel with these subjects captured, in order and in
+    /// pieces that fit one `deliver`.
+    fn select(&self, pattern: &Pattern, subjects: &[Pattern]) -> Vec<Self> {
+        let fits_one = self.records.len() as u64 <= DELIVER_BYTES_MAX;
+        if fits_one && subjects.iter().all(|own| pattern.covers(own)) {
+            return vec![self.clone()];
         }
-        let bytes = record.bytes.len() as u64;
-        let fits = |piece: &&mut Selected| piece.records.len() as u64 + bytes <= DELIVER_BYTES_MAX;
-        match pieces.last_mut().filter(fits) {
-            Some(piece) => {
-                piece.records.extend_from_slice(record.bytes);
-                piece.count += 1;
+        let mut pieces: Vec<(Vec<u8>, u64)> = Vec::new();
+        for record in RawRecords::new(&self.records).map_while(Result::ok) {
+            let selects = |subject| pattern.matches(subject);
+            if !record.subject.is_some_and(selects) {
+                continue;
             }
-            None => pieces.push(Selected {
-                records: record.bytes.to_vec(),
-                count: 1,
-            }),
+            let fits = |(piece, _): &&mut (Vec<u8>, u64)| {
+                (piece.len() + record.bytes.len()) as u64 <= DELIVER_BYTES_MAX
+            };
+            match pieces.last_mut().filter(fits) {
+                Some((piece, count)) => {
+                    piece.extend_from_slice(record.bytes);
+                    *count += 1;
+                }
+                None => pieces.push((record.bytes.to_vec(), 1)),
+            }
         }
+        let pieces = pieces.into_iter();
+        let selected = pieces.map(|(records, count)| Self {
+            records: Bytes::from(records),
+            count,
+        });
+        selected.collect()
     }
-    pieces
 }

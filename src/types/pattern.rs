@@ -121,6 +121,20 @@ impl Pattern {
         }
     }
 
+    /// Whether it selects every subject that `other` selects.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        let mut ours = self.0.split('.');
+        let mut theirs = other.0.split('.');
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some("#"), _) | (None, None) => return true,
+                (Some("*"), Some(word)) if word != "#" => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether some subject is selected by both.
     pub fn overlaps(&self, other: &Pattern) -> bool {
         let mut ours = self.0.split('.');
@@ -206,6 +220,30 @@ mod tests {
             let example = parsed.example("new");
             Subject::parse(&example).expect("a subject");
             assert!(parsed.matches(&example), "{example} on {pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_selects_all_of() {
+        let pattern = |text| Pattern::parse(text).expect(text);
+        for (one, other) in [
+            ("#", "a.*.#"),
+            ("a.#", "a"),
+            ("a.#", "a.b.#"),
+            ("a.*", "a.b"),
+            ("*.#", "*.b"),
+            ("a.b", "a.b"),
+        ] {
+            assert!(pattern(one).covers(&pattern(other)), "{one} {other}");
+        }
+        let patterns = ["#", "a", "a.#", "a.*", "a.*.#", "*", "*.#", "*.b", "a.b"];
+        let subjects = ["a", "b", "a.b", "b.b", "a.b.c", "a.c", "b.c.d"];
+        for (one, other) in patterns.iter().flat_map(|a| patterns.map(|b| (*a, b))) {
+            let (covering, covered) = (pattern(one), pattern(other));
+            let misses = |subject: &&str| covered.matches(subject) && !covering.matches(subject);
+            let missed = subjects.iter().find(|subject| misses(subject));
+            let covers = covering.covers(&covered);
+            assert!(!covers || missed.is_none(), "{one} {other} {missed:?}");
         }
     }
 
