@@ -114,6 +114,11 @@ impl Supervised {
         self.child.is_some()
     }
 
+    /// The number that the system knows its process by, while it has one.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Whether its process serves: the one that runs at that time, now or later.
     pub(crate) fn ready(&self) -> Ready {
         self.ready.clone()

@@ -3,6 +3,7 @@
 //! What a command was asked for goes to stdout, everything else to stderr. The exit code is 0 if
 //! all is well, 1 if something is not healthy or the user can mend it, 2 if Weft itself failed.
 
+mod bench;
 mod check;
 mod children;
 mod connect;
@@ -19,6 +20,7 @@ mod node;
 mod one_process;
 mod options;
 mod plan;
+mod ports;
 mod publish;
 mod simulate;
 mod status;
@@ -73,8 +75,13 @@ enum Command {
     Drill(drill::Args),
     /// Run the fabric in a simulated world where everything goes wrong, and watch its promises
     Simulate(simulate::Args),
+    /// Measure the fabric beside raw libzmq or the raw disk, in turn; exit 1 if a record is missing
+    Bench(bench::Args),
     /// Make keys for nodes and clients
     Keys(keys::Args),
+    /// One process of a bench
+    #[command(hide = true)]
+    BenchPart(bench::PartArgs),
 }
 
 /// Runs the command named by the process's arguments.
@@ -101,7 +108,9 @@ pub fn main() -> ExitCode {
         Command::Node(args) => node::run(args),
         Command::Drill(args) => drill::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::BenchPart(args) => bench::run_part(args),
     };
     result.unwrap_or_else(|failure| failure.report())
 }

@@ -1,6 +1,7 @@
 //! The client as an application holds it.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -49,6 +50,22 @@ use crate::wire::client::{Reply, Welcome};
 pub struct Client {
     pub(super) link: Arc<Link>,
     own: Arc<Own>,
+}
+
+/// What one client sent and received, of every kind of frame.
+///
+/// ```
+/// use weft::client::Traffic;
+///
+/// let (before, after) = (Traffic::default(), Traffic { frames_sent: 2, frames_received: 3 });
+/// assert_eq!(after.frames_sent - before.frames_sent, 2);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Frames sent: publishes, credit, acks, questions.
+    pub frames_sent: u64,
+    /// Frames received: deliveries, confirms, answers, pings.
+    pub frames_received: u64,
 }
 
 /// What all clones share.
@@ -100,6 +117,7 @@ impl Client {
         let ends = thread::Ends {
             orders: receiver,
             bell,
+            traffic: Arc::clone(&link.traffic),
             ready: Some(ready),
         };
         thread::spawn(options, ends).map_err(unusable)?;
@@ -212,6 +230,27 @@ impl Client {
     /// ```
     pub fn producer(&self, options: ProducerOptions) -> Result<Producer, ClientError> {
         Producer::open(self.link.clone(), options, random()?)
+    }
+
+    /// The frames that went between this client and its nodes so far.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, _node, client) = client().await;
+    /// // A `hello` and its `welcome` at least.
+    /// assert!(client.traffic().frames_sent > 0);
+    /// assert!(client.traffic().frames_received > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn traffic(&self) -> Traffic {
+        let counts = &self.link.traffic;
+        Traffic {
+            frames_sent: counts.sent.load(Ordering::Relaxed),
+            frames_received: counts.received.load(Ordering::Relaxed),
+        }
     }
 
     /// Subscribes, and waits until the node has answered.

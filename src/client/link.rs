@@ -18,6 +18,14 @@ pub(super) struct Link {
     orders: Sender<Order>,
     bell: Arc<Bell>,
     next: AtomicU64,
+    pub(super) traffic: Arc<Counts>,
+}
+
+/// The frames of one client, as its thread counts them.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
 }
 
 /// A command, and where its answers go.
@@ -59,6 +67,7 @@ impl Link {
             orders,
             bell,
             next: AtomicU64::new(0),
+            traffic: Arc::default(),
         }
     }
 

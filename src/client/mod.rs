@@ -26,7 +26,7 @@ mod thread;
 mod transport;
 
 pub use error::{Cause, ClientError, Failure, PublishError, Refusal, Retry};
-pub use handle::Client;
+pub use handle::{Client, Traffic};
 pub use local::{LocalEar, LocalLine, LocalNode};
 pub use options::{Address, ConnectOptions, Level, ProducerOptions, Start, Wanted};
 pub use producer::{Confirm, Outcome, Producer, Receipt};

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::wire::client::{CursorReply, Reply, Welcome};
 use super::bell::Bell;
 use super::connection::TransportEvent;
 use super::error::{ClientError, Failure};
-use super::link::{Answer, Order, RoomEnd};
+use super::link::{Answer, Counts, Order, RoomEnd};
 use super::local::Line;
 use super::options::{Address, ConnectOptions};
 use super::reader::ReaderEvent;
@@ -36,6 +37,7 @@ pub(super) type Connected = Result<Box<Welcome>, Vec<Failure>>;
 pub(super) struct Ends {
     pub(super) orders: Receiver<Order>,
     pub(super) bell: Arc<Bell>,
+    pub(super) traffic: Arc<Counts>,
     pub(super) ready: Option<oneshot::Sender<Connected>>,
 }
 
@@ -193,6 +195,7 @@ impl Driver {
                 None => None,
             };
             let Some(frames) = frames else { return };
+            self.ends.traffic.received.fetch_add(1, Ordering::Relaxed);
             let now = self.now();
             match Payload::of(&frames) {
                 Ok(payload) => self.session.handle_frame(payload.frame, now),
@@ -255,6 +258,7 @@ impl Driver {
     }
 
     fn send(&mut self, frame: Bytes) -> zmq::Result<()> {
+        self.ends.traffic.sent.fetch_add(1, Ordering::Relaxed);
         match &mut self.carrier {
             Some(Carrier::Socket(transport)) => transport.send(&frame),
             Some(Carrier::Local(line)) => {

@@ -1,6 +1,7 @@
 //! Everything that is tested from the outside, in one binary.
 
 mod abuse;
+mod bench;
 mod blocking;
 mod cli;
 mod client;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,11 +12,8 @@ use super::proxy::Link;
 use crate::cli::Failure;
 use crate::cli::children::{Launch, Supervised};
 use crate::cli::options::{Resolved, Server, read_source};
+use crate::cli::ports::free_ports;
 use crate::topology::{self, Severity, Topology};
-
-/// Ports are taken from here on. Below the range of outgoing connections (from 32768 on Linux), so
-/// that none of those takes the port of a node that is down.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// The sockets of a node, as the topology calls them.
 const SOCKETS: [&str; 3] = ["clients", "peers", "signals"];
@@ -176,29 +172,6 @@ fn on_loopback(mut table: Table, ports: &[[u16; 3]], seen: &Ports) -> String {
         }
     }
     table.to_string()
-}
-
-/// Ports that nobody listens on, three for each node.
-fn free_ports(nodes: usize) -> Result<Vec<[u16; 3]>, Failure> {
-    // Drills that run beside each other begin apart.
-    let span = u32::from(PORTS.end - PORTS.start);
-    let begin = std::process::id().wrapping_mul(977) % span;
-    let mut free = (0..span).filter_map(|step| {
-        let port = PORTS.start + u16::try_from((begin + step) % span).ok()?;
-        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
-    });
-    let mut three = || Some([free.next()?, free.next()?, free.next()?]);
-    let ports: Vec<[u16; 3]> = std::iter::from_fn(&mut three).take(nodes).collect();
-    match ports.len() == nodes {
-        true => Ok(ports),
-        false => Err(Failure::user(
-            format!("fewer than {} ports of loopback are free", 3 * nodes),
-            format!(
-                "stop what listens between {} and {}",
-                PORTS.start, PORTS.end
-            ),
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,139 @@
+//! The readers of a bench, on the Rust client: each with a session and a thread of its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{LOOK_MS, Order, Orders, Ready, Received, STALLED, say};
+use crate::cli::Failure;
+use crate::cli::bench::account::Seen;
+use crate::cli::connect::failure;
+use crate::cli::wait::{wait, wait_within};
+use crate::client::{Client, ClientError, Item, Start, Subscription, Wanted};
+
+/// What one reader did, and when.
+struct Done {
+    seen: Seen,
+    frames: u64,
+    /// When the first and the last record came.
+    span: Option<(Instant, Instant)>,
+}
+
+/// Reads until told where the records end. A reader from an offset begins when told to go.
+pub(super) fn read(
+    orders: &Orders,
+    endpoint: &str,
+    pattern: &str,
+    readers: usize,
+    from: Option<u64>,
+) -> Result<(), Failure> {
+    let until = Arc::new(AtomicU64::new(u64::MAX));
+    let begin = Arc::new(Barrier::new(readers + 1));
+    let wanted = match from {
+        None => Wanted::from(pattern),
+        Some(first) => Wanted {
+            channel: pattern.split('.').next().map(Into::into),
+            partition: Some(0),
+            ..Wanted::new(pattern, Start::Offset(first))
+        },
+    };
+    let threads: Vec<_> = (0..readers)
+        .map(|_| {
+            let (until, begin, wanted) = (until.clone(), begin.clone(), wanted.clone());
+            let client = wait(Client::connect(endpoint)).map_err(failure)?;
+            let early = match from {
+                None => Some(wait(client.subscribe(wanted.clone())).map_err(failure)?),
+                Some(_) => None,
+            };
+            Ok(thread::spawn(move || {
+                begin.wait();
+                let subscription = match early {
+                    Some(subscription) => Ok(subscription),
+                    None => wait(client.subscribe(wanted)),
+                };
+                subscription.and_then(|own| follow(&client, own, from, &until))
+            }))
+        })
+        .collect::<Result<_, Failure>>()?;
+    say(&Ready::default())?;
+    if from.is_some() {
+        orders.wait();
+    }
+    begin.wait();
+    match orders.wait() {
+        Order::Until(end) => until.store(end, Ordering::Release),
+        _ => return Ok(()),
+    }
+    let mut done = Vec::new();
+    for thread in threads {
+        let joined = thread.join();
+        let joined = joined.map_err(|_| Failure::internal("a reader panicked"))?;
+        done.push(joined.map_err(failure)?);
+    }
+    let first = done
+        .iter()
+        .filter_map(|done| done.span)
+        .map(|span| span.0)
+        .min();
+    let last = done
+        .iter()
+        .filter_map(|done| done.span)
+        .map(|span| span.1)
+        .max();
+    let seconds = first.zip(last).map(|(first, last)| last - first);
+    say(&Received {
+        frames: done.iter().map(|done| done.frames).sum(),
+        readers: done.into_iter().map(|done| done.seen).collect(),
+        seconds: seconds.unwrap_or_default().as_secs_f64(),
+    })?;
+    orders.wait();
+    Ok(())
+}
+
+fn follow(
+    client: &Client,
+    mut records: Subscription,
+    from: Option<u64>,
+    until: &AtomicU64,
+) -> Result<Done, ClientError> {
+    let before = client.traffic().frames_received;
+    let mut done = Done {
+        seen: Seen::starting_at(from.unwrap_or(0)),
+        frames: 0,
+        span: None,
+    };
+    let (mut noted, mut heard) = (0, Instant::now());
+    loop {
+        let mut item = records.try_next();
+        if item.is_none() {
+            // The clock is read when all that came is taken, not with every record.
+            if done.seen.received > noted {
+                noted = done.seen.received;
+                heard = Instant::now();
+                done.span = done.span.map(|(first, _)| (first, heard));
+                done.frames = client.traffic().frames_received - before;
+            }
+            let end = until.load(Ordering::Acquire);
+            let stalled = end < u64::MAX && heard.elapsed() > STALLED;
+            if done.seen.next >= end || stalled {
+                return Ok(done);
+            }
+            let came = wait_within(Duration::from_millis(LOOK_MS), records.next());
+            item = came.map(|item| item.unwrap_or(Err(ClientError::Closed)));
+        }
+        match item.transpose()? {
+            Some(Item::Record(delivered)) => {
+                if done.span.is_none() {
+                    let now = Instant::now();
+                    done.span = Some((now, now));
+                }
+                let number = delivered.record.body.first_chunk::<8>();
+                let number = number.map_or(u64::MAX >> 1, |bytes| u64::from_be_bytes(*bytes));
+                done.seen.take(number);
+            }
+            Some(Item::Gap { missed, .. }) => done.seen.take_gap(missed),
+            None => {}
+        }
+    }
+}

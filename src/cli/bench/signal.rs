@@ -1,0 +1,142 @@
+//! `weft bench signal`: one producer, one node, one consumer, each a process, over tcp.
+
+use super::account::Account;
+use super::fabric::{Fabric, Folder, SIGNALS, Shape};
+use super::figures::Report;
+use super::part::{Made, Order, Part, Ready, Received, Work};
+use super::process::{Process, per_million, spent};
+use super::reference::{Forwarded, RECORDS_PER_FRAME, forward, rate};
+use super::{Common, Size};
+use crate::cli::Failure;
+
+/// `weft bench signal`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: weft bench signal --size 128 --runs 5 --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) size: Size,
+}
+
+pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
+    let mut report = Report::new(
+        "signal",
+        "a producer, a node and a consumer: signals, which nobody confirms",
+        "a DEALER, a ROUTER and a DEALER: frames of 64 records",
+    );
+    report.set("record_bytes", args.size.size);
+    report.set("confirm", "none");
+    report.set("processes", 3);
+    compare(&args.common, args.size.size, 1, &mut report)?;
+    Ok(report)
+}
+
+/// Runs both sides in turn, with so many consumers in one process.
+pub(super) fn compare(
+    common: &Common,
+    size: usize,
+    consumers: usize,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    common.describe(report);
+    let folder = Folder::new(common.data.as_deref())?;
+    let fabric = Fabric::start(
+        folder.path(),
+        Shape {
+            nodes: 1,
+            partitions: 1,
+            sessions_max: 100,
+        },
+    )?;
+    for _ in 0..common.runs {
+        run(&fabric, size, consumers, common.work(), report)?;
+        let raw = forward(size, consumers, common.work())?;
+        report_raw(&raw, report);
+    }
+    Ok(())
+}
+
+fn run(
+    fabric: &Fabric,
+    size: usize,
+    readers: usize,
+    work: Work,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let endpoint = fabric.endpoint();
+    let mut consumer = Process::start(
+        "consumer",
+        &Part::Read {
+            endpoint: endpoint.clone(),
+            pattern: SIGNALS.to_owned(),
+            readers,
+            from: None,
+        },
+    )?;
+    consumer.hear::<Ready>()?;
+    let mut producer = Process::start(
+        "producer",
+        &Part::Publish {
+            endpoint,
+            subject: SIGNALS.to_owned(),
+            body_bytes: size,
+            first: 0,
+            window: None,
+            work,
+        },
+    )?;
+    producer.hear::<Ready>()?;
+    let mut pids = fabric.pids();
+    pids.extend([consumer.pid(), producer.pid()]);
+    let (syncs, before) = (fabric.syncs()?, spent(&pids));
+    producer.tell(Order::Go)?;
+    let made: Made = producer.hear()?;
+    consumer.tell(Order::Until(made.count))?;
+    let received: Received = consumer.hear()?;
+    let after = spent(&pids);
+    let synced = fabric.syncs()?.iter().sum::<u64>() - syncs.iter().sum::<u64>();
+    producer.stop()?;
+    consumer.stop()?;
+    let account = Account {
+        sent: made.count,
+        readers: received.readers,
+        ..Account::default()
+    };
+    report.fault(account.faults("weft"));
+    let (arrived, lost) = (account.received(), account.lost());
+    report.weft("records_per_s", rate(arrived, received.seconds));
+    report.weft("offered_per_s", rate(made.count, made.seconds));
+    let cost = per_million(before, after, arrived);
+    report.weft("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
+    report.weft("handovers_per_million", cost.map(|cost| cost.wakes));
+    report.weft("journal_syncs", synced as f64);
+    report.weft("frames_sent", made.frames as f64);
+    report.weft("records_per_frame_in", rate(made.count, made.frames as f64));
+    report.weft(
+        "records_per_frame_out",
+        rate(arrived, received.frames as f64),
+    );
+    report.weft("records_sent", made.count as f64);
+    report.weft("records_received", arrived as f64);
+    report.weft("records_lost", lost as f64);
+    Ok(())
+}
+
+pub(super) fn report_raw(raw: &Forwarded, report: &mut Report) {
+    report.fault(raw.account.faults("raw"));
+    let (frames, records) = (raw.account.sent, raw.account.sent * RECORDS_PER_FRAME);
+    let cost = per_million(raw.before, raw.after, raw.records());
+    report.raw("records_per_s", raw.records_per_s());
+    report.raw("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
+    report.raw("handovers_per_million", cost.map(|cost| cost.wakes));
+    report.raw("frames_sent", frames as f64);
+    report.raw("records_per_frame_in", RECORDS_PER_FRAME as f64);
+    report.raw("records_per_frame_out", RECORDS_PER_FRAME as f64);
+    report.raw("records_sent", records as f64);
+    report.raw("records_received", raw.records() as f64);
+    report.raw(
+        "records_lost",
+        (raw.account.lost() * RECORDS_PER_FRAME) as f64,
+    );
+}

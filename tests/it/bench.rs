@@ -1,0 +1,65 @@
+//! `weft bench`: each subcommand with very little to do. What it reaches is not looked at here; that
+//! it shows every figure it promises, and that every record is accounted for, is.
+
+use serde_json::Value;
+
+use crate::support::weft;
+
+/// Runs a bench with little to do, and checks that every one of these figures was measured, on the
+/// side of Weft (`w`), of the reference (`r`) or both.
+fn bench(args: &[&str], figures: &[(&str, &str)]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = weft();
+    command.arg("bench").args(args).arg("--json");
+    command.args(["--runs", "1", "--seconds", "1", "--data"]);
+    let output = command.arg(folder.path()).output().expect("weft runs");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}{talk}");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    assert_eq!(told["good"], true, "{told}");
+    assert_eq!(told["bench"], args[0]);
+    assert_eq!(told["faults"], serde_json::json!([]));
+    assert!(told["settings"]["cores"].as_u64() > Some(0), "{told}");
+    for (name, sides) in figures {
+        for (letter, side) in [('w', "weft"), ('r', "raw")] {
+            let figure = &told["figures"][*name][side];
+            let measured = figure["median"].is_number() && figure["runs"][0].is_number();
+            assert_eq!(measured, sides.contains(letter), "{name} of {side}: {told}");
+        }
+    }
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 0, "what a bench writes goes with it");
+    told
+}
+
+fn median(told: &Value, name: &str, side: &str) -> f64 {
+    let median = told["figures"][name][side]["median"].as_f64();
+    median.unwrap_or_else(|| panic!("{name} of {side}: {told}"))
+}
+
+/// What the system does not tell everywhere.
+fn where_told(sides: &'static str) -> &'static str {
+    if cfg!(target_os = "linux") { sides } else { "" }
+}
+
+#[test]
+fn bench_signal_accounts_for_every_record_of_both_sides() {
+    let figures = [
+        ("records_per_s", "wr"),
+        ("offered_per_s", "w"),
+        ("cpu_s_per_million", where_told("wr")),
+        ("handovers_per_million", where_told("wr")),
+        ("journal_syncs", "w"),
+        ("frames_sent", "wr"),
+        ("records_per_frame_in", "wr"),
+        ("records_per_frame_out", "wr"),
+    ];
+    let told = bench(&["signal", "--records", "20000", "--size", "16"], &figures);
+    for side in ["weft", "raw"] {
+        let [sent, received, lost] = ["records_sent", "records_received", "records_lost"]
+            .map(|name| median(&told, name, side));
+        assert!(sent >= 20_000.0, "{told}");
+        assert_eq!(sent, received + lost, "{told}");
+    }
+}
