@@ -1,5 +1,5 @@
-//! `weft bench`: each subcommand with very little to do. What it reaches is not looked at here; that
-//! it shows every figure it promises, and that every record is accounted for, is.
+//! `weft bench`: each subcommand with very little to do. What it reaches is not looked at here;
+//! that it shows every figure it promises, and that every record is accounted for, is.
 
 use serde_json::Value;
 
@@ -62,4 +62,31 @@ fn bench_signal_accounts_for_every_record_of_both_sides() {
         assert!(sent >= 20_000.0, "{told}");
         assert_eq!(sent, received + lost, "{told}");
     }
+}
+
+#[test]
+fn bench_stream_counts_every_confirm_and_reads_every_record_back() {
+    let figures = [
+        ("records_per_s", "wr"),
+        ("p50_us", "wr"),
+        ("p99_us", "wr"),
+        ("cpu_s_per_million", where_told("wr")),
+        ("journal_syncs", "wr"),
+        ("syncs_per_confirm", "w"),
+        ("group_bytes", "r"),
+        ("forwarded_per_s", "r"),
+        ("frames_sent", "w"),
+        ("read_back_per_s", "w"),
+    ];
+    let told = bench(
+        &["stream", "--records", "3000", "--window", "100"],
+        &figures,
+    );
+    let count = |name| median(&told, name, "weft");
+    assert_eq!(count("records_sent"), 3_000.0);
+    assert_eq!(count("records_confirmed"), 3_000.0);
+    assert_eq!(count("records_received"), 3_000.0);
+    assert_eq!(count("records_lost"), 0.0);
+    assert!(count("journal_syncs") > 0.0, "{told}");
+    assert_eq!(told["settings"]["confirm"], "quorum");
 }

@@ -13,12 +13,16 @@ use crate::cli::health::Health;
 use crate::cli::options::{Resolved, Server};
 use crate::cli::ports::free_ports;
 use crate::topology;
+use crate::types::limits::GAUGES_EVERY;
 
 /// How long the nodes may take to be healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
 
 /// How often they are asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a node shows of its disk is no older than this.
+const MEASURED: Duration = Duration::from_millis(GAUGES_EVERY.as_millis() + 200);
 
 /// The channel whose records are not stored, and the subject of the bench's records in it.
 pub(super) const SIGNALS: &str = "signals.bench";
@@ -156,8 +160,10 @@ impl Fabric {
         leader.ok_or_else(|| Failure::internal("no node of the bench leads its stream"))
     }
 
-    /// Syncs of the journals since their nodes started, in the order of the nodes.
+    /// Syncs of the journals since their nodes started, in the order of the nodes. A node measures
+    /// its disk now and then, so this waits until all have done so.
     pub(super) fn syncs(&self) -> Result<Vec<u64>, Failure> {
+        thread::sleep(MEASURED);
         let health = Health::gather(&self.resolved);
         let syncs: Vec<u64> = health.views().map(|view| view.disk.syncs).collect();
         match syncs.len() == self.nodes.len() {

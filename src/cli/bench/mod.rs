@@ -10,6 +10,7 @@ mod part;
 mod process;
 mod reference;
 mod signal;
+mod stream;
 
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub(crate) struct Args {
 enum Bench {
     /// Signals through one node, beside a raw forwarder
     Signal(signal::Args),
+    /// Records that a majority syncs, many on their way, beside the disk and a raw forwarder
+    Stream(stream::Args),
 }
 
 /// What all benches take.
@@ -74,6 +77,7 @@ struct Size {
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let (report, common) = match &args.bench {
         Bench::Signal(args) => (signal::measure(args)?, &args.common),
+        Bench::Stream(args) => (stream::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;

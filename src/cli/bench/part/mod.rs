@@ -54,7 +54,7 @@ pub(super) enum Part {
     },
     /// A ROUTER that reads a file and sends it in numbered frames to the first who asks.
     RawServe { file: PathBuf, frame_bytes: usize },
-    /// DEALERs that connect, say one word, hear one, and stay.
+    /// DEALERs that connect, say one word, hear one, and stay; once more when told to.
     Hold {
         endpoint: String,
         count: usize,
@@ -101,7 +101,7 @@ pub(super) enum Order {
     Go,
     /// All there is ends before this number.
     Until(u64),
-    /// Say that you are well, and what you have done.
+    /// Say what you have done so far.
     Tell,
     /// End.
     Stop,
@@ -136,6 +136,7 @@ pub(super) struct Made {
 pub(super) struct Latency {
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
+    pub(super) max_us: f64,
 }
 
 /// What a part has received.
@@ -256,6 +257,7 @@ impl Latency {
         Some(Self {
             p50_us: us(50)?,
             p99_us: us(99)?,
+            max_us: us(100)?,
         })
     }
 }
@@ -277,6 +279,7 @@ mod tests {
         let took: Vec<Duration> = (1..=200).rev().map(Duration::from_micros).collect();
         let latency = Latency::of(took).expect("some");
         assert_eq!((latency.p50_us, latency.p99_us), (100.0, 198.0));
+        assert_eq!(latency.max_us, 200.0);
         let one = Latency::of(vec![Duration::from_micros(7)]).expect("one");
         assert_eq!((one.p50_us, one.p99_us), (7.0, 7.0));
         assert_eq!(Latency::of(Vec::new()), None);

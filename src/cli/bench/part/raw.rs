@@ -245,11 +245,22 @@ pub(super) fn hold(
     for dealer in &held {
         answer(dealer)?;
     }
-    say(&Made {
+    let mut answered = Made {
         count: held.len() as u64,
         ..Made::default()
-    })?;
-    orders.wait();
+    };
+    say(&answered)?;
+    while orders.wait() == Order::Tell {
+        answered.count = 0;
+        for dealer in &held {
+            dealer.send(&word[..], 0).map_err(failed)?;
+        }
+        for dealer in &held {
+            answer(dealer)?;
+            answered.count += 1;
+        }
+        say(&answered)?;
+    }
     Ok(())
 }
 

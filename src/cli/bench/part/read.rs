@@ -16,7 +16,7 @@ use crate::client::{Client, ClientError, Item, Start, Subscription, Wanted};
 struct Done {
     seen: Seen,
     frames: u64,
-    /// When the first and the last record came.
+    /// When the first record came, or history was asked for, and when the last one came.
     span: Option<(Instant, Instant)>,
 }
 
@@ -48,11 +48,12 @@ pub(super) fn read(
             };
             Ok(thread::spawn(move || {
                 begin.wait();
+                let asked = from.map(|_| Instant::now());
                 let subscription = match early {
                     Some(subscription) => Ok(subscription),
                     None => wait(client.subscribe(wanted)),
                 };
-                subscription.and_then(|own| follow(&client, own, from, &until))
+                subscription.and_then(|own| follow(&client, own, (from, asked), &until))
             }))
         })
         .collect::<Result<_, Failure>>()?;
@@ -71,17 +72,10 @@ pub(super) fn read(
         let joined = joined.map_err(|_| Failure::internal("a reader panicked"))?;
         done.push(joined.map_err(failure)?);
     }
-    let first = done
-        .iter()
-        .filter_map(|done| done.span)
-        .map(|span| span.0)
-        .min();
-    let last = done
-        .iter()
-        .filter_map(|done| done.span)
-        .map(|span| span.1)
-        .max();
-    let seconds = first.zip(last).map(|(first, last)| last - first);
+    let spans = done.iter().filter_map(|done| done.span);
+    let (firsts, lasts): (Vec<_>, Vec<_>) = spans.unzip();
+    let span = firsts.into_iter().min().zip(lasts.into_iter().max());
+    let seconds = span.map(|(first, last)| last - first);
     say(&Received {
         frames: done.iter().map(|done| done.frames).sum(),
         readers: done.into_iter().map(|done| done.seen).collect(),
@@ -94,18 +88,20 @@ pub(super) fn read(
 fn follow(
     client: &Client,
     mut records: Subscription,
-    from: Option<u64>,
+    (from, asked): (Option<u64>, Option<Instant>),
     until: &AtomicU64,
 ) -> Result<Done, ClientError> {
     let before = client.traffic().frames_received;
     let mut done = Done {
         seen: Seen::starting_at(from.unwrap_or(0)),
         frames: 0,
-        span: None,
+        span: asked.map(|asked| (asked, asked)),
     };
     let (mut noted, mut heard) = (0, Instant::now());
     loop {
-        let mut item = records.try_next();
+        let end = until.load(Ordering::Acquire);
+        let over = done.seen.next >= end;
+        let mut item = (!over).then(|| records.try_next()).flatten();
         if item.is_none() {
             // The clock is read when all that came is taken, not with every record.
             if done.seen.received > noted {
@@ -114,9 +110,8 @@ fn follow(
                 done.span = done.span.map(|(first, _)| (first, heard));
                 done.frames = client.traffic().frames_received - before;
             }
-            let end = until.load(Ordering::Acquire);
             let stalled = end < u64::MAX && heard.elapsed() > STALLED;
-            if done.seen.next >= end || stalled {
+            if over || stalled {
                 return Ok(done);
             }
             let came = wait_within(Duration::from_millis(LOOK_MS), records.next());

@@ -1,0 +1,213 @@
+//! `weft bench stream`: three nodes that sync, one producer that has so many records on their way
+//! and waits for each one's confirm; all of them are read back.
+
+use super::account::Account;
+use super::fabric::{Fabric, Folder, STREAM, Shape};
+use super::figures::Report;
+use super::part::{Made, Order, Part, Ready, Received};
+use super::process::{Process, Spent, per_million, spent};
+use super::reference::{append, forward, latency, rate, run};
+use super::{Common, Size};
+use crate::cli::Failure;
+
+/// A group smaller than this is written as large: a disk writes whole pages.
+const GROUP_BYTES_MIN: usize = 4_096;
+
+/// `weft bench stream`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: weft bench stream --size 1024 --window 1000 --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) size: Size,
+    /// Records on their way at a time
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    window: u32,
+    /// Nodes, each with a replica
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
+    nodes: u8,
+}
+
+/// Confirmed records that a producer published, and what that took.
+pub(super) struct Published {
+    pub(super) made: Made,
+    /// Syncs of each node meanwhile.
+    pub(super) syncs: Vec<u64>,
+    pub(super) before: Option<Spent>,
+    pub(super) after: Option<Spent>,
+}
+
+pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
+    let size = args.size.size;
+    let mut report = Report::new(
+        "stream",
+        "nodes that sync, and a producer at the leader that counts its confirms",
+        "the same bytes appended and synced in groups as large as the leader's, by one process; \
+         and frames of 64 records through a forwarder",
+    );
+    report.set("record_bytes", size);
+    report.set("confirm", "quorum");
+    report.set("in_flight", args.window);
+    report.set("processes", args.nodes + 1);
+    args.common.describe(&mut report);
+    let folder = Folder::new(args.common.data.as_deref())?;
+    let fabric = Fabric::start(
+        folder.path(),
+        Shape {
+            nodes: usize::from(args.nodes),
+            partitions: 1,
+            sessions_max: 100,
+        },
+    )?;
+    let mut first = 0;
+    for _ in 0..args.common.runs {
+        let published = publish(&fabric, size, args.window as usize, first, &args.common)?;
+        report_weft(&published, &mut report);
+        let records = published.made.count;
+        read_back(&fabric, first, records, &published.made, &mut report)?;
+        first += records;
+        let group = group_bytes(&published, size);
+        let (made, cost) = append(folder.path(), group, args.common.work())?;
+        let appended = made.count * group as u64 / size as u64;
+        report.raw("records_per_s", rate(appended, made.seconds));
+        report.raw("group_bytes", group as f64);
+        report.raw("journal_syncs", made.count as f64);
+        let cost = per_million(Some(Spent::default()), cost, appended);
+        report.raw("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
+        let took = latency(&made)?;
+        report.raw("p50_us", took.p50_us);
+        report.raw("p99_us", took.p99_us);
+        let raw = forward(size, 1, args.common.work())?;
+        report.fault(raw.account.faults("raw"));
+        report.raw("forwarded_per_s", raw.records_per_s());
+    }
+    Ok(report)
+}
+
+/// A producer process at the leader publishes, with so many records on their way.
+pub(super) fn publish(
+    fabric: &Fabric,
+    size: usize,
+    window: usize,
+    first: u64,
+    common: &Common,
+) -> Result<Published, Failure> {
+    let mut producer = producer(fabric, size, window, first, common)?;
+    let mut pids = fabric.pids();
+    pids.push(producer.pid());
+    let (synced, before) = (fabric.syncs()?, spent(&pids));
+    let made = run(&mut producer)?;
+    let after = spent(&pids);
+    let now = fabric.syncs()?;
+    producer.stop()?;
+    let syncs = now.iter().zip(synced).map(|(now, before)| now - before);
+    Ok(Published {
+        made,
+        syncs: syncs.collect(),
+        before,
+        after,
+    })
+}
+
+/// A producer process at the leader, about to begin.
+pub(super) fn producer(
+    fabric: &Fabric,
+    size: usize,
+    window: usize,
+    first: u64,
+    common: &Common,
+) -> Result<Process, Failure> {
+    let leader = fabric.leader()?;
+    let part = Part::Publish {
+        endpoint: fabric.nodes[leader].endpoint.clone(),
+        subject: STREAM.to_owned(),
+        body_bytes: size,
+        first,
+        window: Some(window),
+        work: common.work(),
+    };
+    Process::start("producer", &part)
+}
+
+/// Bytes of records that the busiest node synced at once, as the mean of the run.
+fn group_bytes(published: &Published, size: usize) -> usize {
+    let syncs = published.syncs.iter().max().copied().unwrap_or(0).max(1);
+    let bytes = published.made.count * size as u64 / syncs;
+    usize::try_from(bytes)
+        .unwrap_or(usize::MAX)
+        .clamp(GROUP_BYTES_MIN, 64 << 20)
+}
+
+fn report_weft(published: &Published, report: &mut Report) {
+    let Published {
+        made,
+        syncs,
+        before,
+        after,
+    } = published;
+    report.weft("records_per_s", rate(made.confirmed, made.seconds));
+    if let Some(took) = made.latency {
+        report.weft("p50_us", took.p50_us);
+        report.weft("p99_us", took.p99_us);
+    }
+    let cost = per_million(*before, *after, made.confirmed);
+    report.weft("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
+    report.weft("handovers_per_million", cost.map(|cost| cost.wakes));
+    let all: u64 = syncs.iter().sum();
+    report.weft("journal_syncs", all as f64);
+    report.weft("syncs_per_confirm", rate(all, made.confirmed as f64));
+    report.weft("frames_sent", made.frames as f64);
+    report.weft("records_per_frame_in", rate(made.count, made.frames as f64));
+    report.weft("records_sent", made.count as f64);
+    report.weft("records_confirmed", made.confirmed as f64);
+}
+
+/// One reader process reads what was just published.
+pub(super) fn read_back(
+    fabric: &Fabric,
+    first: u64,
+    sent: u64,
+    made: &Made,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let received = read(fabric, first, sent)?;
+    let account = Account {
+        sent,
+        first,
+        confirmed: Some(made.confirmed),
+        readers: received.readers,
+    };
+    report.fault(account.faults("weft"));
+    let why = made.failure.iter();
+    report.fault(why.map(|why| format!("weft: a record was not confirmed: {why}")));
+    report.weft(
+        "read_back_per_s",
+        rate(account.received(), received.seconds),
+    );
+    report.weft("records_received", account.received() as f64);
+    report.weft("records_lost", account.lost() as f64);
+    Ok(())
+}
+
+/// What one reader process sees of `sent` records from `first` on.
+pub(super) fn read(fabric: &Fabric, first: u64, sent: u64) -> Result<Received, Failure> {
+    let leader = fabric.leader()?;
+    let mut reader = Process::start(
+        "reader",
+        &Part::Read {
+            endpoint: fabric.nodes[leader].endpoint.clone(),
+            pattern: STREAM.to_owned(),
+            readers: 1,
+            from: Some(first),
+        },
+    )?;
+    reader.hear::<Ready>()?;
+    reader.tell(Order::Go)?;
+    reader.tell(Order::Until(first + sent))?;
+    let received = reader.hear()?;
+    reader.stop()?;
+    Ok(received)
+}
