@@ -90,3 +90,20 @@ fn bench_stream_counts_every_confirm_and_reads_every_record_back() {
     assert!(count("journal_syncs") > 0.0, "{told}");
     assert_eq!(told["settings"]["confirm"], "quorum");
 }
+
+#[test]
+fn bench_latency_shows_what_the_way_is_made_of() {
+    let figures = [
+        ("p50_us", "wr"),
+        ("p99_us", "wr"),
+        ("sync_p50_us", "r"),
+        ("round_trip_p50_us", "r"),
+        ("handovers_per_confirm", where_told("w")),
+        ("journal_syncs", "w"),
+    ];
+    let told = bench(&["latency", "--records", "100"], &figures);
+    assert_eq!(median(&told, "records_confirmed", "weft"), 100.0);
+    assert_eq!(median(&told, "records_received", "weft"), 100.0);
+    let parts = ["sync_p50_us", "round_trip_p50_us"].map(|name| median(&told, name, "raw"));
+    assert_eq!(median(&told, "p50_us", "raw"), parts[0] + parts[1]);
+}

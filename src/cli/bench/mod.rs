@@ -6,6 +6,7 @@
 mod account;
 mod fabric;
 mod figures;
+mod latency;
 mod part;
 mod process;
 mod reference;
@@ -39,6 +40,8 @@ enum Bench {
     Signal(signal::Args),
     /// Records that a majority syncs, many on their way, beside the disk and a raw forwarder
     Stream(stream::Args),
+    /// One record on its way at a time, beside one sync and one raw round trip
+    Latency(latency::Args),
 }
 
 /// What all benches take.
@@ -78,6 +81,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let (report, common) = match &args.bench {
         Bench::Signal(args) => (signal::measure(args)?, &args.common),
         Bench::Stream(args) => (stream::measure(args)?, &args.common),
+        Bench::Latency(args) => (latency::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;

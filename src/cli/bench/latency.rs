@@ -1,0 +1,82 @@
+//! `weft bench latency`: one record on its way at a time, beside what its way is made of: one sync
+//! of the disk, and one round trip of a frame.
+
+use super::fabric::{Fabric, Folder, Shape};
+use super::figures::Report;
+use super::process::per_million;
+use super::reference::{append, latency, rate, round_trip};
+use super::stream::{publish, read_back};
+use super::{Common, Size};
+use crate::cli::Failure;
+
+/// What the disk writes beside a record: a page.
+const APPEND_BYTES: usize = 4_096;
+
+/// `weft bench latency`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: weft bench latency --nodes 3 --seconds 10")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) size: Size,
+    /// Nodes, each with a replica
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
+    nodes: u8,
+}
+
+pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
+    let size = args.size.size;
+    let mut report = Report::new(
+        "latency",
+        "publish to confirm, one record at a time, at the leader",
+        "one append of 4 KiB and its sync, one round trip DEALER to ROUTER, and their sum",
+    );
+    report.set("record_bytes", size);
+    report.set("records_per_frame", 1);
+    report.set("confirm", "quorum");
+    report.set("in_flight", 1);
+    report.set("processes", args.nodes + 1);
+    args.common.describe(&mut report);
+    let folder = Folder::new(args.common.data.as_deref())?;
+    let fabric = Fabric::start(
+        folder.path(),
+        Shape {
+            nodes: usize::from(args.nodes),
+            partitions: 1,
+            sessions_max: 100,
+        },
+    )?;
+    let work = args.common.work();
+    let mut first = 0;
+    for _ in 0..args.common.runs {
+        let published = publish(&fabric, size, 1, first, &args.common)?;
+        let made = &published.made;
+        let (appended, _) = append(folder.path(), APPEND_BYTES, work)?;
+        let (sync, trip) = (latency(&appended)?, latency(&round_trip(size, work)?)?);
+        let took = latency(made)?;
+        report.weft("p50_us", took.p50_us);
+        report.raw("p50_us", sync.p50_us + trip.p50_us);
+        report.weft("p99_us", took.p99_us);
+        report.raw("p99_us", sync.p99_us + trip.p99_us);
+        report.raw("sync_p50_us", sync.p50_us);
+        report.raw("sync_p99_us", sync.p99_us);
+        report.raw("round_trip_p50_us", trip.p50_us);
+        report.raw("round_trip_p99_us", trip.p99_us);
+        let cost = per_million(published.before, published.after, made.confirmed);
+        report.weft("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
+        // Of all processes, their idle threads and their disk threads.
+        let handovers = cost.map(|cost| cost.wakes / 1e6);
+        report.weft("handovers_per_confirm", handovers);
+        let syncs: u64 = published.syncs.iter().sum();
+        report.weft("journal_syncs", syncs as f64);
+        report.weft("syncs_per_confirm", rate(syncs, made.confirmed as f64));
+        report.weft("frames_sent", made.frames as f64);
+        report.weft("records_sent", made.count as f64);
+        report.weft("records_confirmed", made.confirmed as f64);
+        read_back(&fabric, first, made.count, made, &mut report)?;
+        first += made.count;
+    }
+    Ok(report)
+}
