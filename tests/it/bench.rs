@@ -107,3 +107,20 @@ fn bench_latency_shows_what_the_way_is_made_of() {
     let parts = ["sync_p50_us", "round_trip_p50_us"].map(|name| median(&told, name, "raw"));
     assert_eq!(median(&told, "p50_us", "raw"), parts[0] + parts[1]);
 }
+
+#[test]
+fn bench_fanout_accounts_for_every_delivery_of_both_sides() {
+    let figures = [
+        ("records_per_s", "wr"),
+        ("cpu_s_per_million", where_told("wr")),
+    ];
+    let told = bench(
+        &["fanout", "--records", "5000", "--consumers", "3"],
+        &figures,
+    );
+    for side in ["weft", "raw"] {
+        let [sent, received, lost] = ["records_sent", "records_received", "records_lost"]
+            .map(|name| median(&told, name, side));
+        assert_eq!(3.0 * sent, received + lost, "{told}");
+    }
+}

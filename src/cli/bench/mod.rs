@@ -5,6 +5,7 @@
 
 mod account;
 mod fabric;
+mod fanout;
 mod figures;
 mod latency;
 mod part;
@@ -42,6 +43,8 @@ enum Bench {
     Stream(stream::Args),
     /// One record on its way at a time, beside one sync and one raw round trip
     Latency(latency::Args),
+    /// Signals to many consumers, beside a ROUTER that sends the same frames
+    Fanout(fanout::Args),
 }
 
 /// What all benches take.
@@ -82,6 +85,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Bench::Signal(args) => (signal::measure(args)?, &args.common),
         Bench::Stream(args) => (stream::measure(args)?, &args.common),
         Bench::Latency(args) => (latency::measure(args)?, &args.common),
+        Bench::Fanout(args) => (fanout::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;
