@@ -124,3 +124,18 @@ fn bench_fanout_accounts_for_every_delivery_of_both_sides() {
         assert_eq!(3.0 * sent, received + lost, "{told}");
     }
 }
+
+#[test]
+fn bench_history_reads_all_of_it_alone_and_beside_a_producer() {
+    let figures = [
+        ("mb_per_s", "wr"),
+        ("records_per_frame", "w"),
+        ("node_cpu_s_per_million", where_told("w")),
+        ("confirmed_alone_per_s", "w"),
+        ("confirmed_beside_a_reader_per_s", "w"),
+        ("mb_per_s_beside_a_producer", "w"),
+    ];
+    let told = bench(&["history", "--records", "500", "--mib", "2"], &figures);
+    assert_eq!(median(&told, "records_received", "weft"), 2_048.0);
+    assert_eq!(median(&told, "records_lost", "weft"), 0.0);
+}

@@ -7,6 +7,7 @@ mod account;
 mod fabric;
 mod fanout;
 mod figures;
+mod history;
 mod latency;
 mod part;
 mod process;
@@ -45,6 +46,8 @@ enum Bench {
     Latency(latency::Args),
     /// Signals to many consumers, beside a ROUTER that sends the same frames
     Fanout(fanout::Args),
+    /// A reader of what is stored, alone and beside a producer, beside a file that is sent
+    History(history::Args),
 }
 
 /// What all benches take.
@@ -86,6 +89,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Bench::Stream(args) => (stream::measure(args)?, &args.common),
         Bench::Latency(args) => (latency::measure(args)?, &args.common),
         Bench::Fanout(args) => (fanout::measure(args)?, &args.common),
+        Bench::History(args) => (history::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;
