@@ -139,3 +139,16 @@ fn bench_history_reads_all_of_it_alone_and_beside_a_producer() {
     assert_eq!(median(&told, "records_received", "weft"), 2_048.0);
     assert_eq!(median(&told, "records_lost", "weft"), 0.0);
 }
+
+#[test]
+fn bench_connections_are_all_answered_and_weighed() {
+    let figures = [
+        ("kib_per_client", where_told("wr")),
+        ("resident_mib_after", where_told("wr")),
+        ("clients_answered", "wr"),
+    ];
+    let told = bench(&["connections", "--count", "20"], &figures);
+    for side in ["weft", "raw"] {
+        assert_eq!(median(&told, "clients_answered", side), 20.0);
+    }
+}

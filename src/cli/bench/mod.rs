@@ -4,6 +4,7 @@
 //! measured in that run, and every record is accounted for.
 
 mod account;
+mod connections;
 mod fabric;
 mod fanout;
 mod figures;
@@ -48,6 +49,8 @@ enum Bench {
     Fanout(fanout::Args),
     /// A reader of what is stored, alone and beside a producer, beside a file that is sent
     History(history::Args),
+    /// Memory that idle clients take of their node, beside a bare ROUTER
+    Connections(connections::Args),
 }
 
 /// What all benches take.
@@ -90,6 +93,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Bench::Latency(args) => (latency::measure(args)?, &args.common),
         Bench::Fanout(args) => (fanout::measure(args)?, &args.common),
         Bench::History(args) => (history::measure(args)?, &args.common),
+        Bench::Connections(args) => (connections::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;
