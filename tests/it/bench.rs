@@ -152,3 +152,18 @@ fn bench_connections_are_all_answered_and_weighed() {
         assert_eq!(median(&told, "clients_answered", side), 20.0);
     }
 }
+
+#[test]
+fn bench_recovery_loses_nothing_to_a_killed_leader_and_a_restart() {
+    let figures = [
+        ("kill_to_confirm_s", "w"),
+        ("healthy_after_restart_s", "w"),
+        ("restart_s", "wr"),
+        ("read_mib", "r"),
+    ];
+    let told = bench(&["recovery", "--gib", "0.001"], &figures);
+    let count = |name| median(&told, name, "weft");
+    assert_eq!(count("records_sent"), count("records_confirmed"));
+    assert_eq!(count("records_sent"), count("records_received"));
+    assert_eq!(count("held_records_sent"), count("held_records_read"));
+}

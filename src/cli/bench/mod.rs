@@ -12,6 +12,7 @@ mod history;
 mod latency;
 mod part;
 mod process;
+mod recovery;
 mod reference;
 mod signal;
 mod stream;
@@ -51,6 +52,8 @@ enum Bench {
     History(history::Args),
     /// Memory that idle clients take of their node, beside a bare ROUTER
     Connections(connections::Args),
+    /// A leader that is killed, to the next confirm; and the restart of a node that holds much
+    Recovery(recovery::Args),
 }
 
 /// What all benches take.
@@ -94,6 +97,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Bench::Fanout(args) => (fanout::measure(args)?, &args.common),
         Bench::History(args) => (history::measure(args)?, &args.common),
         Bench::Connections(args) => (connections::measure(args)?, &args.common),
+        Bench::Recovery(args) => (recovery::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;
