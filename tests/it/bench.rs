@@ -167,3 +167,18 @@ fn bench_recovery_loses_nothing_to_a_killed_leader_and_a_restart() {
     assert_eq!(count("records_sent"), count("records_received"));
     assert_eq!(count("held_records_sent"), count("held_records_read"));
 }
+
+#[test]
+fn bench_idle_weighs_every_node() {
+    let figures = [
+        ("cpu_percent_per_node", where_told("wr")),
+        ("resident_mib_per_node", where_told("wr")),
+        ("journal_syncs", "w"),
+    ];
+    let told = bench(&["idle", "--partitions", "4"], &figures);
+    let nodes = told["figures"]["resident_mib_per_node"]["weft"]["runs"].as_array();
+    assert_eq!(
+        nodes.map(Vec::len),
+        Some(if cfg!(target_os = "linux") { 3 } else { 0 })
+    );
+}

@@ -64,13 +64,6 @@ impl Report {
         self.faults.is_empty()
     }
 
-    /// The median of a figure of Weft, and of the reference.
-    pub(super) fn medians(&self, name: &str) -> (Option<f64>, Option<f64>) {
-        let figure = self.figures.iter().find(|figure| figure.name == name);
-        let both = figure.map(|figure| (median(&figure.weft), median(&figure.raw)));
-        both.unwrap_or_default()
-    }
-
     fn figure(&mut self, name: &'static str) -> &mut Figure {
         let found = self.figures.iter().position(|figure| figure.name == name);
         let at = found.unwrap_or(self.figures.len());
@@ -221,8 +214,6 @@ mod tests {
             report.raw("records_per_s", 2.0 * value);
         }
         report.weft("cpu_s", None);
-        assert_eq!(report.medians("records_per_s"), (Some(3.0), Some(6.0)));
-        assert_eq!(report.medians("cpu_s"), (None, None));
         let told = report.as_json();
         assert_eq!(told["figures"]["records_per_s"]["ratio"], 0.5);
         assert_eq!(told["figures"]["records_per_s"]["weft"]["max"], 4.0);

@@ -9,6 +9,7 @@ mod fabric;
 mod fanout;
 mod figures;
 mod history;
+mod idle;
 mod latency;
 mod part;
 mod process;
@@ -54,6 +55,8 @@ enum Bench {
     Connections(connections::Args),
     /// A leader that is killed, to the next confirm; and the restart of a node that holds much
     Recovery(recovery::Args),
+    /// What nodes with many partitions take while nothing happens
+    Idle(idle::Args),
 }
 
 /// What all benches take.
@@ -98,6 +101,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Bench::History(args) => (history::measure(args)?, &args.common),
         Bench::Connections(args) => (connections::measure(args)?, &args.common),
         Bench::Recovery(args) => (recovery::measure(args)?, &args.common),
+        Bench::Idle(args) => (idle::measure(args)?, &args.common),
     };
     let mut out = io::stdout().lock();
     show(&report, common.json, &mut out)?;
