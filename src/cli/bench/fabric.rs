@@ -4,11 +4,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::Failure;
 use crate::cli::children::{Launch, Supervised, absolute, stop};
+use crate::cli::connect::on_interrupt;
 use crate::cli::health::Health;
 use crate::cli::options::{Resolved, Server};
 use crate::cli::ports::free_ports;
@@ -20,6 +22,9 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 /// How often they are asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// An interrupted bench takes its folder along; every folder of one process is the same.
+static INTERRUPT: Once = Once::new();
 
 /// What a node shows of its disk is no older than this.
 const MEASURED: Duration = Duration::from_millis(GAUGES_EVERY.as_millis() + 200);
@@ -57,6 +62,16 @@ impl Folder {
             let what = format!("{} cannot be made: {why}", folder.display());
             Failure::user(what, "name a folder of yours with --data DIR")
         })?;
+        let written = folder.clone();
+        let mut heard = Ok(());
+        INTERRUPT.call_once(|| {
+            heard = on_interrupt(move || {
+                // The nodes end with this process; what they still write may be left.
+                let _ = fs::remove_dir_all(written);
+                std::process::exit(1);
+            });
+        });
+        heard?;
         Ok(Self(folder))
     }
 
