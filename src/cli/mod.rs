@@ -19,6 +19,7 @@ mod ledger;
 mod node;
 mod one_process;
 mod options;
+mod pen;
 mod plan;
 mod ports;
 mod publish;

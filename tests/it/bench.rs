@@ -101,7 +101,15 @@ fn bench_latency_shows_what_the_way_is_made_of() {
         ("handovers_per_confirm", where_told("w")),
         ("journal_syncs", "w"),
     ];
-    let told = bench(&["latency", "--records", "100"], &figures);
+    let folder = tempfile::tempdir().expect("a folder");
+    let plot = folder.path().join("latency.svg");
+    let plot = plot.to_str().expect("UTF-8");
+    let told = bench(&["latency", "--records", "100", "--plot", plot], &figures);
+    let drawn = std::fs::read_to_string(plot).expect("a drawing");
+    assert!(
+        drawn.starts_with("<svg ") && drawn.contains(">one raw round trip<"),
+        "{drawn}"
+    );
     assert_eq!(median(&told, "records_confirmed", "weft"), 100.0);
     assert_eq!(median(&told, "records_received", "weft"), 100.0);
     let parts = ["sync_p50_us", "round_trip_p50_us"].map(|name| median(&told, name, "raw"));

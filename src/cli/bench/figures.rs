@@ -18,6 +18,8 @@ pub(super) struct Report {
     settings: Vec<(&'static str, Value)>,
     figures: Vec<Figure>,
     faults: Vec<String>,
+    /// The same with records of other sizes.
+    sizes: Vec<Report>,
 }
 
 /// One figure of both sides.
@@ -60,8 +62,19 @@ impl Report {
         self.faults.extend(faults);
     }
 
+    /// Adds what came of the same bench with records of another size.
+    pub(super) fn take_size(&mut self, report: Report) {
+        self.sizes.push(report);
+    }
+
     pub(super) fn is_good(&self) -> bool {
-        self.faults.is_empty()
+        self.faults.is_empty() && self.sizes.iter().all(Self::is_good)
+    }
+
+    /// The median of a figure of Weft, and of the reference.
+    pub(super) fn medians(&self, name: &str) -> [Option<f64>; 2] {
+        let figure = self.figures.iter().find(|figure| figure.name == name);
+        figure.map_or([None; 2], |own| [median(&own.weft), median(&own.raw)])
     }
 
     fn figure(&mut self, name: &'static str) -> &mut Figure {
@@ -97,6 +110,7 @@ impl Report {
             "settings": settings.collect::<Map<_, _>>(),
             "figures": figures.collect::<Map<_, _>>(),
             "faults": self.faults,
+            "sizes": self.sizes.iter().map(Self::as_json).collect::<Vec<_>>(),
         })
     }
 
@@ -122,6 +136,10 @@ impl Report {
             table.row([name, weft, weft_range, raw, raw_range, ratio]);
         }
         write!(out, "{table}")?;
+        for report in &self.sizes {
+            writeln!(out)?;
+            report.print(out)?;
+        }
         match self.faults.len() {
             0 => writeln!(out, "every record is accounted for"),
             _ => self
@@ -214,6 +232,8 @@ mod tests {
             report.raw("records_per_s", 2.0 * value);
         }
         report.weft("cpu_s", None);
+        assert_eq!(report.medians("records_per_s"), [Some(3.0), Some(6.0)]);
+        assert_eq!(report.medians("cpu_s"), [None, None]);
         let told = report.as_json();
         assert_eq!(told["figures"]["records_per_s"]["ratio"], 0.5);
         assert_eq!(told["figures"]["records_per_s"]["weft"]["max"], 4.0);

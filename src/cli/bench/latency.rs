@@ -1,6 +1,9 @@
 //! `weft bench latency`: one record on its way at a time, beside what its way is made of: one sync
 //! of the disk, and one round trip of a frame.
 
+use std::path::PathBuf;
+
+use super::chart::{self, Chart, Series};
 use super::fabric::{Fabric, Folder, Shape};
 use super::figures::Report;
 use super::process::per_million;
@@ -20,6 +23,9 @@ pub(super) struct Args {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) size: Size,
+    /// Draw the percentiles into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Nodes, each with a replica
     #[arg(long, value_name = "N", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
@@ -58,11 +64,15 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
         let took = latency(made)?;
         report.weft("p50_us", took.p50_us);
         report.raw("p50_us", sync.p50_us + trip.p50_us);
+        report.weft("p90_us", took.p90_us);
+        report.raw("p90_us", sync.p90_us + trip.p90_us);
         report.weft("p99_us", took.p99_us);
         report.raw("p99_us", sync.p99_us + trip.p99_us);
         report.raw("sync_p50_us", sync.p50_us);
+        report.raw("sync_p90_us", sync.p90_us);
         report.raw("sync_p99_us", sync.p99_us);
         report.raw("round_trip_p50_us", trip.p50_us);
+        report.raw("round_trip_p90_us", trip.p90_us);
         report.raw("round_trip_p99_us", trip.p99_us);
         let cost = per_million(published.before, published.after, made.confirmed);
         report.weft("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
@@ -78,5 +88,33 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
         read_back(&fabric, first, made.count, made, &mut report)?;
         first += made.count;
     }
+    if let Some(file) = &args.plot {
+        chart::write(file, &percentiles(&report))?;
+    }
     Ok(report)
+}
+
+/// The percentiles, each the median of all runs.
+fn percentiles(report: &Report) -> Chart {
+    let names = ["p50", "p90", "p99"];
+    let of = |side: usize, before: &str| {
+        let name = |percentile: &&str| format!("{before}{percentile}_us");
+        let medians = names
+            .iter()
+            .map(name)
+            .map(|name| report.medians(&name)[side]);
+        medians.collect()
+    };
+    let series = |name, values| Series { name, values };
+    Chart {
+        title: "one record at a time, publish to confirm".to_owned(),
+        unit: "microseconds",
+        across: "percentile",
+        marks: names.map(str::to_owned).to_vec(),
+        series: vec![
+            series("weft", of(0, "")),
+            series("one sync of 4 KiB", of(1, "sync_")),
+            series("one raw round trip", of(1, "round_trip_")),
+        ],
+    }
 }

@@ -4,6 +4,7 @@
 //! measured in that run, and every record is accounted for.
 
 mod account;
+mod chart;
 mod connections;
 mod fabric;
 mod fanout;

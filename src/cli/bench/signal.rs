@@ -1,6 +1,9 @@
 //! `weft bench signal`: one producer, one node, one consumer, each a process, over tcp.
 
+use std::path::PathBuf;
+
 use super::account::Account;
+use super::chart;
 use super::fabric::{Fabric, Folder, SIGNALS, Shape};
 use super::figures::Report;
 use super::part::{Made, Order, Part, Ready, Received, Work};
@@ -17,18 +20,33 @@ pub(super) struct Args {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) size: Size,
+    /// Measure records of 16 bytes to 64 KiB as well, and draw them into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
+    let mut report = measure_size(args, args.size.size)?;
+    if let Some(file) = &args.plot {
+        let lines = [("weft", 0, "records_per_s"), ("raw", 1, "records_per_s")];
+        let drawn = chart::sizes("signals through a node", &lines, &mut report, |size| {
+            measure_size(args, size)
+        })?;
+        chart::write(file, &drawn)?;
+    }
+    Ok(report)
+}
+
+fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
     let mut report = Report::new(
         "signal",
         "a producer, a node and a consumer: signals, which nobody confirms",
         "a DEALER, a ROUTER and a DEALER: frames of 64 records",
     );
-    report.set("record_bytes", args.size.size);
+    report.set("record_bytes", size);
     report.set("confirm", "none");
     report.set("processes", 3);
-    compare(&args.common, args.size.size, 1, &mut report)?;
+    compare(&args.common, size, 1, &mut report)?;
     Ok(report)
 }
 

@@ -1,7 +1,10 @@
 //! `weft bench stream`: three nodes that sync, one producer that has so many records on their way
 //! and waits for each one's confirm; all of them are read back.
 
+use std::path::PathBuf;
+
 use super::account::Account;
+use super::chart;
 use super::fabric::{Fabric, Folder, STREAM, Shape};
 use super::figures::Report;
 use super::part::{Made, Order, Part, Ready, Received};
@@ -21,6 +24,9 @@ pub(super) struct Args {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) size: Size,
+    /// Measure records of 16 bytes to 64 KiB as well, and draw them into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Records on their way at a time
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -41,7 +47,21 @@ pub(super) struct Published {
 }
 
 pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
-    let size = args.size.size;
+    let mut report = measure_size(args, args.size.size)?;
+    if let Some(file) = &args.plot {
+        let lines = [
+            ("weft, confirmed", 0, "records_per_s"),
+            ("raw forwarder", 1, "forwarded_per_s"),
+            ("one disk", 1, "records_per_s"),
+        ];
+        let title = format!("confirmed by a majority of {}", args.nodes);
+        let drawn = chart::sizes(&title, &lines, &mut report, |size| measure_size(args, size))?;
+        chart::write(file, &drawn)?;
+    }
+    Ok(report)
+}
+
+fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
     let mut report = Report::new(
         "stream",
         "nodes that sync, and a producer at the leader that counts its confirms",

@@ -3,7 +3,6 @@
 
 mod holdings;
 mod mermaid;
-mod pen;
 mod svg;
 
 use std::io::{self, Write};

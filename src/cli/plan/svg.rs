@@ -2,8 +2,8 @@
 //! links, an arc for each two nodes; and under those a line for each partition, with a dot below
 //! every node that holds it.
 
-use super::pen::{Pen, fitting, width};
 use super::{keep, subjects};
+use crate::cli::pen::{Pen, fitting, width};
 use crate::topology::{ChannelPlan, NodePlan, PartitionPlan, Plan};
 
 /// Nodes between which links are drawn: an arc for each two of more would be a blot.

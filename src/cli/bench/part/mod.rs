@@ -135,6 +135,7 @@ pub(super) struct Made {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Latency {
     pub(super) p50_us: f64,
+    pub(super) p90_us: f64,
     pub(super) p99_us: f64,
     pub(super) max_us: f64,
 }
@@ -256,6 +257,7 @@ impl Latency {
         };
         Some(Self {
             p50_us: us(50)?,
+            p90_us: us(90)?,
             p99_us: us(99)?,
             max_us: us(100)?,
         })

@@ -1,4 +1,4 @@
-//! Writes the few shapes of SVG that a plan is drawn with, every text escaped.
+//! Writes the few shapes of SVG that plans and charts are drawn with, every text escaped.
 
 use std::fmt::Write;
 
@@ -14,11 +14,14 @@ const STYLE: &str = "text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:#
     .zone{fill:#f3f6f9;stroke:#c3ccd5}.host{fill:#e6ecf2;stroke:#b3bec9}\
     .node{fill:#fff;stroke:#39485a}\
     .link{fill:none;stroke:#39708f}.open{stroke-dasharray:4 3}\
-    .row{stroke:#e3e8ed}.leads{fill:#1d6f42;stroke:#1d6f42}.follows{fill:#fff;stroke:#1d6f42}";
+    .row{stroke:#e3e8ed}.leads{fill:#1d6f42;stroke:#1d6f42}.follows{fill:#fff;stroke:#1d6f42}\
+    .curve{fill:none;stroke-width:2}.point{stroke:#fff}\
+    .s0{stroke:#1d6f42}.p0{fill:#1d6f42}.s1{stroke:#39708f}.p1{fill:#39708f}\
+    .s2{stroke:#a4621a}.p2{fill:#a4621a}";
 
 /// A drawing in the making. Places are in pixels, from the upper left corner on.
 #[derive(Debug, Default)]
-pub(super) struct Pen {
+pub(crate) struct Pen {
     body: String,
     right: usize,
     bottom: usize,
@@ -26,7 +29,7 @@ pub(super) struct Pen {
 
 impl Pen {
     /// A text whose baseline begins at `x` and `y`.
-    pub(super) fn text(&mut self, (x, y): (usize, usize), class: &str, text: &str) {
+    pub(crate) fn text(&mut self, (x, y): (usize, usize), class: &str, text: &str) {
         self.reach(x + width(text), y + 4);
         let text = escaped(text);
         self.push(&format!(
@@ -35,7 +38,7 @@ impl Pen {
     }
 
     /// A box from `(x, y)` on; `title` is what a browser shows above it.
-    pub(super) fn frame(
+    pub(crate) fn frame(
         &mut self,
         (x, y): (usize, usize),
         (wide, high): (usize, usize),
@@ -52,7 +55,7 @@ impl Pen {
 
     /// An arc that hangs from `from` to `to`, which are at the height `y`, `deep` at its control
     /// points.
-    pub(super) fn arc(
+    pub(crate) fn arc(
         &mut self,
         (from, to): (usize, usize),
         (y, deep): (usize, usize),
@@ -69,13 +72,25 @@ impl Pen {
     }
 
     /// A line across, from `from` to `to` at the height `y`.
-    pub(super) fn line(&mut self, (from, to): (usize, usize), y: usize, class: &str) {
+    pub(crate) fn line(&mut self, (from, to): (usize, usize), y: usize, class: &str) {
         self.reach(to, y);
         self.push(&format!("<path d=\"M{from} {y}H{to}\" class=\"{class}\"/>"));
     }
 
+    /// Straight lines from each point to the next.
+    pub(crate) fn curve(&mut self, points: &[(usize, usize)], class: &str) {
+        let mut path = String::new();
+        for (at, (x, y)) in points.iter().enumerate() {
+            self.reach(*x, *y);
+            let step = if at == 0 { 'M' } else { 'L' };
+            // Writing to a string does not fail.
+            let _ = write!(path, "{step}{x} {y}");
+        }
+        self.push(&format!("<path d=\"{path}\" class=\"{class}\"/>"));
+    }
+
     /// A dot around `(x, y)`.
-    pub(super) fn dot(&mut self, (x, y): (usize, usize), class: &str, title: &str) {
+    pub(crate) fn dot(&mut self, (x, y): (usize, usize), class: &str, title: &str) {
         self.reach(x + 5, y + 5);
         let title = escaped(title);
         self.push(&format!(
@@ -85,7 +100,7 @@ impl Pen {
     }
 
     /// The whole drawing, as large as what is in it.
-    pub(super) fn finish(self, title: &str) -> String {
+    pub(crate) fn finish(self, title: &str) -> String {
         let (wide, high) = (self.right + MARGIN, self.bottom + MARGIN);
         let (title, body) = (escaped(title), self.body);
         format!(
@@ -108,14 +123,14 @@ impl Pen {
 }
 
 /// How wide a text is, in pixels. Characters of East Asia take two places.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     let wide = |c: char| matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..);
     let places = text.chars().map(|c| 1 + usize::from(wide(c)));
     (places.sum::<usize>() * CHARACTER_TENTHS).div_ceil(10)
 }
 
 /// As much of `text` as `most` pixels hold.
-pub(super) fn fitting(text: &str, most: usize) -> String {
+pub(crate) fn fitting(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_owned();
     }
