@@ -11,30 +11,68 @@ use tracing_subscriber::EnvFilter;
 use super::Failure;
 use super::options::{Resolved, Server, Target};
 use super::wait::wait;
-use crate::client::{Address, Client, ClientError, ConnectOptions, Refusal};
+use crate::client::{Address, Cause, Client, ClientError, ConnectOptions, Refusal};
 use crate::types::Span;
 use crate::wire::Code;
 
+/// How long a command looks for a node that answers, if nobody says for how long.
+pub(crate) const CONNECT_WITHIN: Span = Span::from_secs(10);
+
 /// Connects to the first node of the target that answers. What becomes of the connection later is
 /// told on stderr.
-pub(crate) fn connect(target: &Target) -> Result<Client, Failure> {
+pub(crate) fn connect(target: &Target, within: Span) -> Result<Client, Failure> {
     log_to_stderr();
     let resolved = target.resolve()?;
     let servers = resolved.servers.iter();
     let options = ConnectOptions {
         identity: resolved.identity.clone(),
+        fabric: resolved.meant.as_ref().map(|meant| meant.fabric.clone()),
         name: format!("weft {}", env!("CARGO_PKG_VERSION")),
         // As the topology orders them, so that a person knows which node answers.
         spread: false,
+        timeout: within,
         ..ConnectOptions::new(servers.map(address).collect())
     };
-    wait(Client::connect(options)).map_err(unreachable)
+    wait(Client::connect(options)).map_err(|error| match remedy_of_connecting(&error, &resolved) {
+        Some(help) => Failure::user(error, help),
+        None => unreachable(error),
+    })
+}
+
+/// What a person can do about nodes that do not take this client.
+fn remedy_of_connecting(error: &ClientError, resolved: &Resolved) -> Option<String> {
+    let ClientError::Unreachable { failures, .. } = error else {
+        return None;
+    };
+    let told = |wanted: fn(&Cause) -> bool| failures.iter().any(|failure| wanted(&failure.cause));
+    if told(|cause| matches!(cause, Cause::OtherFabric { .. })) {
+        let help = "name the topology file of the fabric that runs there with --topology, or leave \
+                    it out; WEFT_TOPOLOGY counts as if it were named";
+        return Some(help.to_owned());
+    }
+    let own = resolved.identity.as_ref()?.public();
+    if !told(|cause| matches!(cause, Cause::KeyRefused)) {
+        return None;
+    }
+    let meant = resolved.meant.as_ref();
+    Some(
+        match meant.and_then(|meant| meant.node_of_identity.as_ref()) {
+            Some(node) => format!(
+                "--identity is the key of node {node}, not of a client; make one with \
+             `weft keys new --for client NAME`"
+            ),
+            None => format!(
+                "let a [[client]] of the topology that the nodes run have this public_key: {own}"
+            ),
+        },
+    )
 }
 
 /// Connects to exactly this node, or says soon why not.
 pub(crate) fn connect_to(server: &Server, resolved: &Resolved) -> Result<Client, ClientError> {
     wait(Client::connect(ConnectOptions {
         identity: resolved.identity.clone(),
+        fabric: resolved.meant.as_ref().map(|meant| meant.fabric.clone()),
         follow: false,
         timeout: Span::from_millis(2_500),
         name: format!("weft {}", env!("CARGO_PKG_VERSION")),

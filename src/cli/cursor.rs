@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Failure;
-use super::connect::{connect, failure};
+use super::connect::{CONNECT_WITHIN, connect, failure};
 use super::health::Health;
 use super::options::Target;
 use super::subscribe::parse_start;
@@ -137,7 +137,7 @@ fn run_seek(mut seek: Seek) -> Result<ExitCode, Failure> {
             "name it with --partition, or write a record's id as in orders/2/17",
         ));
     }
-    let client = connect(&seek.place.target)?;
+    let client = connect(&seek.place.target, CONNECT_WITHIN)?;
     let mut moved = Vec::new();
     for mut row in one_channel(&seek.name, rows)? {
         let channel = ChannelName::from(row.channel.as_str());
@@ -153,7 +153,7 @@ fn run_seek(mut seek: Seek) -> Result<ExitCode, Failure> {
 
 fn run_delete(delete: &Delete) -> Result<ExitCode, Failure> {
     let rows = one_channel(&delete.name, found(&delete.name, &delete.place)?)?;
-    let client = connect(&delete.place.target)?;
+    let client = connect(&delete.place.target, CONNECT_WITHIN)?;
     for row in &rows {
         let channel = ChannelName::from(row.channel.as_str());
         let reply = wait(client.delete_cursor(&channel, row.partition, &delete.name));

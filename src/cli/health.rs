@@ -1,5 +1,6 @@
 //! The whole fabric at one glance: what every node says of itself, and what is wrong in words.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::connect::connect_to;
 use super::options::{Resolved, Server};
 use super::wait::wait;
-use crate::client::ClientError;
+use crate::client::{Cause, ClientError};
 use crate::node::{NodeView, PartitionView};
 use crate::wire::client::NodeEndpoints;
 
@@ -37,6 +38,9 @@ pub(crate) struct NodeHealth {
     pub(crate) endpoint: String,
     /// Why it did not answer.
     pub(crate) error: Option<String>,
+    /// Whether it answered, as a node of another fabric.
+    #[serde(skip)]
+    pub(crate) foreign: bool,
     /// What it says.
     pub(crate) view: Option<NodeView>,
     /// Every node of its topology, as it told when it was connected to.
@@ -76,7 +80,8 @@ impl Health {
             nodes,
         };
         health.problems = health.find_problems();
-        health.notes = health.find_notes();
+        let epoch = resolved.meant.as_ref().map(|meant| meant.epoch);
+        health.notes = health.find_notes(epoch);
         health.healthy = health.problems.is_empty();
         health
     }
@@ -147,7 +152,11 @@ impl Health {
         let mut problems = Vec::new();
         for node in &self.nodes {
             if let Some(error) = &node.error {
-                problems.push(format!("{} does not answer: {error}", node.label()));
+                let what = match node.foreign {
+                    true => "is not what the topology file is about",
+                    false => "does not answer",
+                };
+                problems.push(format!("{} {what}: {error}", node.label()));
             }
         }
         for view in self.views() {
@@ -176,14 +185,28 @@ impl Health {
         problems
     }
 
-    fn find_notes(&self) -> Vec<String> {
+    /// `epoch`: that of the topology file.
+    fn find_notes(&self, epoch: Option<u64>) -> Vec<String> {
         let epochs: BTreeSet<u64> = self.views().map(|view| view.epoch).collect();
         let mut notes = Vec::new();
         if epochs.len() > 1 {
-            let epochs: Vec<String> = epochs.iter().map(u64::to_string).collect();
+            let all: Vec<String> = epochs.iter().map(u64::to_string).collect();
             notes.push(format!(
                 "the nodes run different epochs of the topology: {}",
-                epochs.join(", ")
+                all.join(", ")
+            ));
+        }
+        for runs in epochs {
+            let of_it = self.views().filter(|view| view.epoch == runs);
+            let nodes: Vec<&str> = of_it.map(|view| view.node.as_str()).collect();
+            let remedy = match epoch.map(|own| own.cmp(&runs)) {
+                Some(Ordering::Greater) => "newer: it counts once a node is started anew with it",
+                Some(Ordering::Less) => "older: another one is meant",
+                Some(Ordering::Equal) | None => continue,
+            };
+            notes.push(format!(
+                "{}: epoch {runs} of the topology runs there, and the file named here is {remedy}",
+                nodes.join(", ")
             ));
         }
         for ((channel, number), partition) in self.partitions() {
@@ -203,14 +226,17 @@ impl Health {
 impl NodeHealth {
     fn new(server: &Server, answer: Result<(NodeView, Vec<NodeEndpoints>), ClientError>) -> Self {
         let mut named = Vec::new();
+        let mut foreign = false;
         let (view, error) = match answer {
             Ok((view, nodes)) => {
                 named = nodes;
                 (Some(view), None)
             }
             Err(ClientError::Unreachable { failures, .. }) => {
-                let cause = failures.first().map(|failure| failure.cause.to_string());
-                (None, Some(cause.unwrap_or("no answer in time".to_owned())))
+                let cause = failures.first().map(|failure| &failure.cause);
+                foreign = matches!(cause, Some(Cause::OtherFabric { .. }));
+                let cause = cause.map_or("no answer in time".to_owned(), Cause::to_string);
+                (None, Some(cause))
             }
             Err(error) => (None, Some(error.to_string())),
         };
@@ -219,6 +245,7 @@ impl NodeHealth {
             node: told.or_else(|| server.node.clone()),
             endpoint: server.endpoint.clone(),
             error,
+            foreign,
             view,
             named,
         }

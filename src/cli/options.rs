@@ -55,6 +55,19 @@ pub(crate) struct Resolved {
     pub(crate) servers: Vec<Server>,
     /// The client's own key pair.
     pub(crate) identity: Option<SecretKey>,
+    /// The topology that is meant, where one is.
+    pub(crate) meant: Option<Meant>,
+}
+
+/// What a topology file says of the fabric that a client command is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Meant {
+    /// The fabric's name.
+    pub(crate) fabric: String,
+    /// The file's generation.
+    pub(crate) epoch: u64,
+    /// The node whose key the client was given as its own, by mistake.
+    pub(crate) node_of_identity: Option<String>,
 }
 
 /// A topology file as it was read, whatever is wrong with it.
@@ -109,7 +122,12 @@ impl Target {
             let named = |endpoint: &String| self.server(endpoint, topology.as_ref(), &server_key);
             self.connect.iter().map(named).collect::<Result<_, _>>()?
         };
-        let resolved = Resolved { servers, identity };
+        let meant = topology.map(|topology| Meant::new(&topology, identity.as_ref()));
+        let resolved = Resolved {
+            servers,
+            identity,
+            meant,
+        };
         match resolved.servers.iter().find(|server| server.key.is_some()) {
             Some(server) if resolved.identity.is_none() => Err(Failure::user(
                 format!(
@@ -148,6 +166,19 @@ impl Target {
             endpoint: endpoint.to_owned(),
             key: server_key.clone().or(declared),
         })
+    }
+}
+
+impl Meant {
+    fn new(topology: &Topology, identity: Option<&SecretKey>) -> Self {
+        let own = identity.map(SecretKey::public);
+        let mut nodes = topology.nodes.iter();
+        let node = nodes.find(|node| own.is_some() && node.public_key.as_ref() == own);
+        Self {
+            fabric: topology.fabric.name.clone(),
+            epoch: topology.fabric.epoch,
+            node_of_identity: node.map(|node| node.name.to_string()),
+        }
     }
 }
 

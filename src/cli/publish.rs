@@ -13,12 +13,15 @@ use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::Failure;
-use super::connect::{connect, failure, on_interrupt, remedy};
+use super::connect::{CONNECT_WITHIN, connect, failure, on_interrupt, remedy};
 use super::options::Target;
 use super::wait::wait;
 use crate::client::{Confirm, Level, Outcome, Producer, ProducerOptions, PublishError, Receipt};
 use crate::types::limits::RECORD_MAX;
 use crate::types::{Record, Span, Subject};
+
+/// A day: who waits longer runs it again.
+const TIMEOUT_MAX: u64 = 86_400;
 
 /// `weft publish`
 #[derive(Debug, clap::Args)]
@@ -41,8 +44,14 @@ pub(crate) struct Args {
     /// Send BODY this many times
     #[arg(long, value_name = "N", requires = "body")]
     count: Option<u64>,
-    /// How long a record may be retried
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    /// How long a record may be retried, and how long a node is looked for at most
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_MAX))]
     timeout: u64,
     /// Print JSON, one object per record
     #[arg(long)]
@@ -77,14 +86,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
             "write words with single dots between, as in orders.eu.new",
         )
     })?;
-    let client = connect(&args.target)?;
+    let timeout = Span::from_secs(args.timeout);
+    let client = connect(&args.target, timeout.min(CONNECT_WITHIN))?;
     let options = ProducerOptions {
         level: match args.confirm {
             None => Level::Best,
             Some(Wanted::None) => Level::None,
             Some(Wanted::Quorum) => Level::Quorum,
         },
-        timeout: Span::from_secs(args.timeout),
+        timeout,
         ..ProducerOptions::default()
     };
     let producer = client.producer(options).map_err(failure)?;

@@ -80,7 +80,11 @@ fn nodes(health: &Health) -> Table<7> {
         let name = node.node.clone().unwrap_or("?".to_owned());
         let Some(view) = &node.view else {
             let none = || "-".to_owned();
-            let cells = [none(), "no answer".to_owned(), none(), none(), none()];
+            let answer = match node.foreign {
+                true => "other fabric",
+                false => "no answer",
+            };
+            let cells = [none(), answer.to_owned(), none(), none(), none()];
             let [epoch, up, leads, mailbox, restarts] = cells;
             let endpoint = node.endpoint.clone();
             table.row([name, endpoint, epoch, up, leads, mailbox, restarts]);

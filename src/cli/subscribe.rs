@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::connect::{connect, failure};
+use super::connect::{CONNECT_WITHIN, connect, failure};
 use super::options::Target;
 use super::wait::wait;
 use crate::client::{ClientError, Delivered, Item, Start, Subscription, Wanted};
@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.count == Some(0) {
         return Ok(ExitCode::SUCCESS);
     }
-    let client = connect(&args.target)?;
+    let client = connect(&args.target, CONNECT_WITHIN)?;
     let mut subscription = wait(client.subscribe(wanted)).map_err(failure)?;
     eprintln!(
         "subscribed to {} at node {}",

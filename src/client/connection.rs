@@ -3,7 +3,8 @@
 //! One address is tried at a time. It has [`HELLO_TIMEOUT`] to say `welcome`; a failure moves on to
 //! the next address, and a whole round of failures waits a little before the next round. An
 //! established connection is left when the transport says that it closed, when the node says that
-//! it stops, or when a probe stays without an answer.
+//! it stops, or when a probe stays without an answer. Where every address has said a no that no
+//! further try changes, connecting for the first time ends at once.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,9 @@ const HELLO_TIMEOUT: Span = Span::from_secs(2);
 /// How long that question may stay without any frame in answer.
 const PROBE_TIMEOUT: Span = Span::from_secs(3);
 
+/// How often every address must have said no for good before that is believed.
+const FINAL_ROUNDS: usize = 2;
+
 /// The pause after the first round of failures; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Span = Span::from_millis(100);
 
@@ -30,6 +34,8 @@ const PAUSE_MAX: Span = Span::from_secs(1);
 pub(super) enum TransportEvent {
     /// Nothing listens: libzmq will try again.
     NobodyThere,
+    /// The node does not let this client's key in.
+    KeyRefused,
     /// CURVE failed.
     HandshakeFailed(String),
     /// The connection closed.
@@ -93,15 +99,28 @@ impl Connection {
         &self.addresses[self.current]
     }
 
-    /// The last failure of each endpoint that has not answered since.
+    /// The last failure of each endpoint that has not answered since; that of the one which is
+    /// being greeted is its silence so far.
     pub(super) fn failures(&self) -> Vec<Failure> {
-        self.failures
-            .iter()
-            .map(|(endpoint, cause)| Failure {
-                endpoint: endpoint.clone(),
-                cause: cause.clone(),
-            })
+        let mut failures = self.failures.clone();
+        if matches!(self.state, State::Greeting { .. }) {
+            let curve = self.address().server_key.is_some();
+            let endpoint = self.address().endpoint.clone();
+            failures.entry(endpoint).or_insert(Cause::Silent { curve });
+        }
+        failures
+            .into_iter()
+            .map(|(endpoint, cause)| Failure { endpoint, cause })
             .collect()
+    }
+
+    /// Whether every address has said no, and will say it again.
+    pub(super) fn is_hopeless(&self) -> bool {
+        let refused = |address: &Address| {
+            let cause = self.failures.get(&address.endpoint);
+            cause.is_some_and(Cause::is_final)
+        };
+        self.failed >= FINAL_ROUNDS * self.addresses.len() && self.addresses.iter().all(refused)
     }
 
     /// Adds addresses to fail over to.
@@ -142,6 +161,11 @@ impl Connection {
         let cause = match event {
             _ if matches!(self.state, State::Paused { .. }) => return None,
             TransportEvent::NobodyThere => Cause::NobodyThere,
+            TransportEvent::KeyRefused if curve => Cause::KeyRefused,
+            TransportEvent::KeyRefused => Cause::Handshake {
+                detail: "refused".to_owned(),
+                curve,
+            },
             TransportEvent::HandshakeFailed(detail) => Cause::Handshake { detail, curve },
             TransportEvent::Closed if greeting => Cause::ClosedAtOnce { curve },
             TransportEvent::Closed => Cause::Closed,
@@ -251,6 +275,23 @@ mod tests {
         assert!(connection.handle_tick(SECOND, at(63_000)).is_err());
         connection.handle_heard(at(63_000));
         assert_eq!(connection.handle_tick(SECOND, at(63_500)), Ok(Move::Stay));
+    }
+
+    #[test]
+    fn a_no_for_good_from_every_address_is_believed_at_the_second_round() {
+        let mut connection = two();
+        connection.handle_tick(None, at(0)).expect("connects");
+        for (cause, hopeless) in [
+            (Cause::KeyRefused, false),
+            (Cause::KeyRefused, false),
+            (Cause::KeyRefused, false),
+            (Cause::NobodyThere, false),
+            (Cause::KeyRefused, false),
+            (Cause::KeyRefused, true),
+        ] {
+            connection.leave(cause, at(1));
+            assert_eq!(connection.is_hopeless(), hopeless);
+        }
     }
 
     #[test]

@@ -34,10 +34,10 @@ pub enum ClientError {
         /// What libzmq says.
         reason: String,
     },
-    /// No node answered in time. Nothing was sent but greetings.
-    #[error("no node answered within {within}:{}", list(.failures))]
+    /// No node answered in time, or each said no for good. Nothing was sent but greetings.
+    #[error("{}:{}", headline(.within, .failures), list(.failures))]
     Unreachable {
-        /// How long was tried.
+        /// How long was to be tried.
         within: Span,
         /// The last failure of each endpoint.
         failures: Vec<Failure>,
@@ -110,6 +110,7 @@ impl ClientError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Refused(refusal) => refusal.advice(),
+            Self::Unreachable { failures, .. } if are_final(failures) => Retry::Never,
             Self::Unreachable { .. } | Self::NoAnswer(_) | Self::Unanswered => Retry::Later,
             Self::NoEndpoint
             | Self::BadEndpoint { .. }
@@ -187,6 +188,15 @@ pub struct Failure {
 pub enum Cause {
     /// Nothing listens at the endpoint.
     NobodyThere,
+    /// The node does not let this client's key in.
+    KeyRefused,
+    /// The node is not of the fabric that `ConnectOptions` names.
+    OtherFabric {
+        /// Its fabric.
+        found: String,
+        /// The fabric that is meant.
+        wanted: String,
+    },
     /// The handshake failed.
     Handshake {
         /// What libzmq says.
@@ -216,6 +226,17 @@ pub enum Cause {
     Unusable(String),
 }
 
+impl Cause {
+    /// Whether trying again gives the same, until somebody changes the topology or the options.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::KeyRefused | Self::OtherFabric { .. } => true,
+            Self::Refused(refusal) => !refusal.retry,
+            _ => false,
+        }
+    }
+}
+
 impl From<&Refuse> for Refusal {
     fn from(refuse: &Refuse) -> Self {
         Self {
@@ -237,13 +258,18 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NobodyThere => f.write_str("nothing listens there; is the node running?"),
+            Self::KeyRefused => {
+                f.write_str("the node's topology does not list this client's public key")
+            }
+            Self::OtherFabric { found, wanted } => {
+                write!(f, "the node is of the fabric {found}, not of {wanted}")
+            }
             Self::Handshake {
                 detail,
                 curve: true,
             } => write!(
                 f,
-                "the CURVE handshake failed ({detail}); is the server key this node's public key, \
-                 and does its topology list this client's public key?"
+                "the CURVE handshake failed ({detail}); is the server key this node's public key?"
             ),
             Self::Handshake {
                 detail,
@@ -263,13 +289,14 @@ impl fmt::Display for Cause {
                  and this client's key with --identity)",
             ),
             Self::Silent { curve: true } => f.write_str(
-                "no answer to hello; a wrong server key, a host that drops packets, or no node of \
-                 Weft there",
+                "no answer to hello; a wrong server key, a host that drops packets, or no Weft \
+                 client endpoint there (but a node's `peers` or `signals`, perhaps)",
             ),
             Self::Silent { curve: false } => f.write_str(
                 "no answer to hello; an endpoint that demands CURVE (then name the node's public \
                  key with --server-key and this client's key with --identity), a node that hangs, \
-                 a host that drops packets, or no node of Weft there",
+                 a host that drops packets, or no Weft client endpoint there (but a node's `peers` \
+                 or `signals`, perhaps)",
             ),
             Self::Closed => f.write_str("the connection closed"),
             Self::CutOff(reason) => write!(f, "it can store nothing for long: {reason}"),
@@ -280,9 +307,28 @@ impl fmt::Display for Cause {
     }
 }
 
+fn headline(within: &Span, failures: &[Failure]) -> String {
+    match are_final(failures) {
+        true => "no node takes this client".to_owned(),
+        false => format!("no node answered within {within}"),
+    }
+}
+
+fn are_final(failures: &[Failure]) -> bool {
+    !failures.is_empty() && failures.iter().all(|failure| failure.cause.is_final())
+}
+
+/// A line for each cause, with the endpoints that it is told of.
 fn list(failures: &[Failure]) -> String {
-    failures
-        .iter()
-        .map(|failure| format!("\n  {failure}"))
+    let mut lines: Vec<(String, &Cause)> = Vec::new();
+    for Failure { endpoint, cause } in failures {
+        match lines.iter_mut().find(|(_, known)| *known == cause) {
+            Some((endpoints, _)) => *endpoints += &format!(", {endpoint}"),
+            None => lines.push((endpoint.clone(), cause)),
+        }
+    }
+    let lines = lines.iter();
+    lines
+        .map(|(endpoints, cause)| format!("\n  {endpoints}: {cause}"))
         .collect()
 }

@@ -31,6 +31,8 @@ pub struct ConnectOptions {
     /// Whether to begin at any of `addresses`, so that clients spread over the nodes. Without it
     /// they are tried from the first one on.
     pub spread: bool,
+    /// The fabric that is meant: a node of another one is not talked to. Without it any will do.
+    pub fabric: Option<String>,
     /// How long `connect` may take.
     pub timeout: Span,
     /// What the client calls itself in the node's log.
@@ -166,6 +168,7 @@ impl ConnectOptions {
             identity: None,
             follow: true,
             spread: true,
+            fabric: None,
             timeout: Span::from_secs(10),
             name: format!("weft-client {}", env!("CARGO_PKG_VERSION")),
         }

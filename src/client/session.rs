@@ -117,6 +117,8 @@ pub(super) enum Told {
 pub(super) struct Session {
     name: String,
     follow: bool,
+    /// The only fabric whose nodes are talked to.
+    fabric: Option<String>,
     pub(super) connection: Connection,
     /// When the first `welcome` must have come.
     deadline: Option<Time>,
@@ -157,6 +159,7 @@ impl Session {
         Self {
             name: options.name,
             follow: options.follow,
+            fabric: options.fabric,
             connection: Connection::new(options.addresses, now),
             deadline: Some(now + options.timeout),
             node: None,
@@ -241,9 +244,7 @@ impl Session {
     /// Time passed, or something was handled: moves everything on.
     pub(super) fn handle_tick(&mut self, now: Time) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.deadline = None;
-            let failures = self.connection.failures();
-            self.tell(Told::Unreachable(failures));
+            self.give_up();
         }
         match self.connection.handle_tick(self.patience(), now) {
             Ok(next) => self.go(next),
@@ -322,6 +323,11 @@ impl Session {
     }
 
     fn handle_welcome(&mut self, welcome: Welcome, now: Time) {
+        let foreign = self.fabric.clone().filter(|own| *own != welcome.fabric);
+        if let Some(wanted) = foreign {
+            let found = welcome.fabric;
+            return self.leave(Cause::OtherFabric { found, wanted }, now);
+        }
         let fence = self.hellos.pop_front().flatten();
         if self.connection.handle_welcome(now) {
             self.handle_ready(welcome, now);
@@ -437,7 +443,17 @@ impl Session {
             reader.handle_lost();
         }
         self.lanes.handle_lost();
+        if self.deadline.is_some() && self.connection.is_hopeless() {
+            return self.give_up();
+        }
         self.go(next);
+    }
+
+    /// There was no first `welcome`, and none is waited for any more.
+    fn give_up(&mut self) {
+        self.deadline = None;
+        let failures = self.connection.failures();
+        self.tell(Told::Unreachable(failures));
     }
 
     fn go(&mut self, next: Move) {

@@ -16,6 +16,9 @@ const FRAMES_WAITING: i32 = 10_000;
 /// How long the last frames of a closing client may take to leave.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// The status of RFC 27 (ZAP) for a key that is not let in; 300 is a trouble that may pass.
+const REFUSED: u32 = 400;
+
 /// A socket and what watches it.
 pub(super) struct Transport {
     dealer: zmq::Socket,
@@ -146,6 +149,9 @@ fn transport_event(frame: &[u8]) -> Option<TransportEvent> {
         return Some(TransportEvent::Closed);
     }
     let failed = |text: String| Some(TransportEvent::HandshakeFailed(text));
+    if is(Event::HANDSHAKE_FAILED_AUTH) && value == REFUSED {
+        return Some(TransportEvent::KeyRefused);
+    }
     if is(Event::HANDSHAKE_FAILED_AUTH) {
         return failed(format!("refused with status {value}"));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use weft::client::{
-    Address, ClientError, ConnectOptions, Level, ProducerOptions, PublishError, Receipt,
+    Address, ClientError, ConnectOptions, Level, ProducerOptions, PublishError, Receipt, Retry,
 };
 use weft::topology::PublicKey;
 use weft::types::{Record, Span};
@@ -55,6 +55,42 @@ fn stored(outcomes: &mut Outcomes) -> String {
         Ok(Receipt::Stored { id, .. }) => id.to_string(),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_node_of_another_fabric_is_passed_over_and_alone_is_an_error() {
+    let context = zmq::Context::new();
+    let (mut own, mut other) = (Played::new(&context, "a"), Played::new(&context, "b"));
+    let options = |nodes: &[&Played], fabric: &str| ConnectOptions {
+        fabric: Some(fabric.to_owned()),
+        ..ConnectOptions::new(nodes.iter().map(|node| node.address()).collect())
+    };
+    let wanted = options(&[&other], "orchard");
+    let error = std::thread::scope(|scope| {
+        let client = scope.spawn(|| Client::connect(wanted));
+        for _ in 0..2 {
+            assert!(matches!(other.next_raw().header, Request::Hello(_)));
+            other.welcome();
+        }
+        client
+            .join()
+            .expect("no panic")
+            .expect_err("another fabric")
+    });
+    assert_eq!(error.retry(), Retry::Never);
+    let told = error.to_string();
+    assert!(told.contains("fabric test, not of orchard"), "{told}");
+
+    let wanted = options(&[&other, &own], "orchard");
+    let client = std::thread::scope(|scope| {
+        let client = scope.spawn(|| Client::connect(wanted));
+        assert!(matches!(other.next_raw().header, Request::Hello(_)));
+        other.welcome();
+        assert!(matches!(own.next_raw().header, Request::Hello(_)));
+        own.welcome_to("orchard");
+        client.join().expect("no panic").expect("connected")
+    });
+    assert_eq!(client.welcome().node, "a");
 }
 
 #[test]

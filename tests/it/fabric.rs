@@ -19,7 +19,7 @@ use crate::support::{Fabric, PATIENCE, Process, flat, wait_for, wait_until, weft
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Three nodes that serve, with every partition led.
-fn three() -> (Fabric, BTreeMap<&'static str, Process>) {
+pub(crate) fn three() -> (Fabric, BTreeMap<&'static str, Process>) {
     let fabric = Fabric::new(&NAMES);
     let nodes = NAMES.map(|name| (name, fabric.start(name)));
     let fabric_nodes = nodes.into_iter().collect();
@@ -34,13 +34,13 @@ pub(crate) fn healthy(fabric: &Fabric) {
     assert_eq!(code(&output), 0, "{}", text(&output.stdout));
 }
 
-fn command(fabric: &Fabric, args: &[&str]) -> Command {
+pub(crate) fn command(fabric: &Fabric, args: &[&str]) -> Command {
     let mut command = weft();
     command.args(args).arg("--topology").arg(&fabric.file);
     command
 }
 
-fn run(fabric: &Fabric, args: &[&str]) -> Output {
+pub(crate) fn run(fabric: &Fabric, args: &[&str]) -> Output {
     command(fabric, args)
         .stdin(Stdio::null())
         .output()
@@ -49,7 +49,7 @@ fn run(fabric: &Fabric, args: &[&str]) -> Output {
 
 /// Runs a command that must succeed, and gives its stdout.
 #[track_caller]
-fn ok(fabric: &Fabric, args: &[&str]) -> String {
+pub(crate) fn ok(fabric: &Fabric, args: &[&str]) -> String {
     let output = run(fabric, args);
     assert_eq!(code(&output), 0, "{args:?}: {}", text(&output.stderr));
     text(&output.stdout)
@@ -57,7 +57,7 @@ fn ok(fabric: &Fabric, args: &[&str]) -> String {
 
 /// Runs a command that must fail by the user's fault, and gives its stderr.
 #[track_caller]
-fn refused(fabric: &Fabric, args: &[&str]) -> String {
+pub(crate) fn refused(fabric: &Fabric, args: &[&str]) -> String {
     let output = run(fabric, args);
     assert_eq!(code(&output), 1, "{args:?}: {}", text(&output.stderr));
     flat(&text(&output.stderr))

@@ -20,6 +20,7 @@ mod interposed;
 mod journal_kit;
 mod kit;
 mod ledger;
+mod mistakes;
 mod node;
 mod readme;
 mod replace;

@@ -86,6 +86,7 @@ impl Fabric {
         let resolved = Resolved {
             servers: servers.collect(),
             identity: None,
+            meant: None,
         };
         Ok(Self {
             topology,

@@ -91,9 +91,13 @@ impl Played {
     }
 
     pub(super) fn welcome(&self) {
+        self.welcome_to("test");
+    }
+
+    pub(super) fn welcome_to(&self, fabric: &str) {
         self.reply(&Reply::Welcome(Welcome {
             version: 1,
-            fabric: "test".to_owned(),
+            fabric: fabric.to_owned(),
             node: self.name.to_owned(),
             frame_max: 1 << 20,
             window: 1 << 16,

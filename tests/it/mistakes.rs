@@ -1,0 +1,115 @@
+//! What people get wrong at a shell: each command says what it is, in words, and what to do.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use crate::fabric::{NAMES, code, healthy, ok, refused, run, text};
+use crate::support::{Fabric, Keys, flat, free_port, weft};
+
+/// Less than connecting may take: whoever ends before has not waited for its deadline.
+const AT_ONCE: Duration = Duration::from_secs(9);
+
+/// Runs `weft` with no topology but what `args` name.
+fn bare(args: &[&str]) -> Output {
+    weft().args(args).output().expect("weft runs")
+}
+
+#[test]
+fn a_topology_file_of_another_fabric_is_not_talked_with() {
+    let fabric = Fabric::new(&["a"]);
+    let _node = fabric.start("a");
+    healthy(&fabric);
+    ok(&fabric, &["publish", "audit.x", "hello"]);
+    let own = fabric.text();
+
+    fabric.rewrite(&own.replace("\"test\"", "\"other\""));
+    for args in [
+        &["publish", "audit.x", "hello"][..],
+        &["subscribe", "audit.#", "--from", "start", "--count", "1"],
+    ] {
+        let asked = Instant::now();
+        let error = refused(&fabric, args);
+        assert!(
+            error.contains("of the fabric test, not of other"),
+            "{error}"
+        );
+        assert!(error.contains("--topology"), "{error}");
+        assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    }
+    let output = run(&fabric, &["status"]);
+    let told = text(&output.stdout);
+    assert_eq!(code(&output), 1, "{told}");
+    assert!(told.contains("of the fabric test, not of other"), "{told}");
+    assert!(told.contains("other fabric"), "{told}");
+
+    // A file that the nodes do not run yet is worth a word, and no harm.
+    fabric.rewrite(&own.replace("epoch = 1", "epoch = 2"));
+    let told = ok(&fabric, &["status"]);
+    assert!(
+        told.contains("note: a: epoch 1 of the topology runs there"),
+        "{told}"
+    );
+    assert!(told.contains("newer"), "{told}");
+    ok(&fabric, &["publish", "audit.x", "hello"]);
+}
+
+#[test]
+fn connecting_takes_no_longer_than_a_publish_may() {
+    let nobody = format!("tcp://127.0.0.1:{}", free_port());
+    let output = bare(&[
+        "publish",
+        "a.x",
+        "x",
+        "--timeout",
+        "2",
+        "--connect",
+        &nobody,
+    ]);
+    let error = flat(&text(&output.stderr));
+    assert_eq!(code(&output), 1, "{error}");
+    assert!(error.contains("no node answered within 2000 ms"), "{error}");
+    for wrong in ["-1", "0", "soon"] {
+        let output = bare(&["publish", "a.x", "x", "--timeout", wrong]);
+        let error = text(&output.stderr);
+        assert_eq!(code(&output), 1, "{error}");
+        let named = format!("invalid value '{wrong}' for '--timeout <SECONDS>'");
+        assert!(error.contains(&named) && !error.contains("tip:"), "{error}");
+    }
+}
+
+#[test]
+fn a_key_that_no_node_lists_is_told_at_once_and_whose_it_is() {
+    let fabric = Fabric::with_keys(&NAMES);
+    let known = fabric.folder.path().join("known.secret");
+    fabric.client_keys().write(&known);
+    let known = known.to_str().expect("UTF-8");
+    let _nodes = NAMES.map(|name| fabric.start(name));
+    ok(&fabric, &["status", "--wait", "60", "--identity", known]);
+
+    let stranger = Keys::new();
+    let path = fabric.folder.path().join("stranger.secret");
+    stranger.write(&path);
+    let asked = Instant::now();
+    let publish = |identity: &Path| {
+        let identity = identity.to_str().expect("UTF-8");
+        refused(
+            &fabric,
+            &["publish", "audit.x", "x", "--identity", identity],
+        )
+    };
+    let error = publish(&path);
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    let why = "topology does not list this client's public key";
+    assert_eq!(error.matches(why).count(), 1, "{error}");
+    // A long key may be broken across lines.
+    let key = stranger.public_key.to_string();
+    assert!(error.replace(' ', "").contains(&key), "{error}");
+
+    let error = publish(&fabric.folder.path().join("b.secret"));
+    assert!(
+        error.contains("the key of node b, not of a client"),
+        "{error}"
+    );
+    assert!(error.contains("--for client"), "{error}");
+}
