@@ -17,10 +17,10 @@ impl Node {
             Ok(decoded) => decoded,
             Err(error) => {
                 self.bad_frames += 1;
-                self.refuse_peer(
-                    "a sender of unreadable peer frames".to_owned(),
-                    error.to_string(),
-                );
+                match principal {
+                    Some(node) => self.refuse_peer(node.to_owned(), error.to_string()),
+                    None => self.handle_stray(&error.to_string()),
+                }
                 return;
             }
         };
@@ -245,6 +245,17 @@ impl Node {
             for raft_id in ids {
                 member.replica.report_unreachable(raft_id);
             }
+        }
+    }
+
+    /// A frame that no node sent: most likely its sender took the wrong port. It is logged, and no
+    /// problem of the fabric unless it is one of very many.
+    fn handle_stray(&mut self, error: &str) {
+        if self.peers.handle_stray(self.now.mono) {
+            self.warn(format!(
+                "something that is no node connected to the endpoint for peers (a client that took \
+                 the wrong port?): {error}"
+            ));
         }
     }
 

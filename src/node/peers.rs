@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::limits::{PEER_DOWN, STRANGERS_MAX};
+use crate::types::limits::{PEER_DOWN, STRANGERS_MAX, STRAYS_MAX, STRAYS_WITHIN};
 use crate::types::{Incarnation, NodeName, Now, Partition, Time, Wall};
 use crate::wire::peer::{Envelope, State};
 
@@ -15,6 +15,8 @@ pub(super) struct Peers {
     leads: BTreeMap<Partition, (NodeName, u64)>,
     /// Why frames of others were refused, and when last, by what they call themselves.
     refused: BTreeMap<String, (String, Time)>,
+    /// Frames of something that is no node: since when they are counted, and how many.
+    strays: Option<(Time, u64)>,
 }
 
 /// One other node.
@@ -43,6 +45,7 @@ impl Peers {
             peers: names.map(|name| (name, Peer::default())).collect(),
             leads: BTreeMap::new(),
             refused: BTreeMap::new(),
+            strays: None,
         }
     }
 
@@ -70,6 +73,24 @@ impl Peers {
             return false;
         }
         self.refused.insert(who, (why, now)).is_none()
+    }
+
+    /// Counts a frame of something that is no node; true if it is the first in a while.
+    pub(super) fn handle_stray(&mut self, now: Time) -> bool {
+        let (since, count) = self.lately_strayed(now).unwrap_or((now, 0));
+        self.strays = Some((since, count + 1));
+        count == 0
+    }
+
+    /// How many such frames came of late, where they are a flood.
+    pub(super) fn flood(&self, now: Time) -> Option<u64> {
+        let (_, count) = self.lately_strayed(now)?;
+        (count > STRAYS_MAX).then_some(count)
+    }
+
+    fn lately_strayed(&self, now: Time) -> Option<(Time, u64)> {
+        let lately = |(since, _): &(Time, u64)| now.since(*since) < STRAYS_WITHIN;
+        self.strays.filter(lately)
     }
 
     /// Notes a frame of a node of this fabric.

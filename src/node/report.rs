@@ -9,7 +9,7 @@ use super::{
 };
 use crate::channel::Trimmed;
 use crate::topology::Topology;
-use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN};
+use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN, STRAYS_WITHIN};
 use crate::types::{Members, Partition, ReplicaId, Span};
 use crate::wire::client::{Inspect, Reply, View};
 
@@ -186,6 +186,12 @@ impl Node {
                     "the clock of {name} is {offset} ms {sign} this node's"
                 ));
             }
+        }
+        if let Some(count) = self.peers.flood(now) {
+            problems.push(format!(
+                "something that is no node sent {count} frames to the endpoint for peers within \
+                 {STRAYS_WITHIN}: a client that took the wrong port?"
+            ));
         }
         let lately = |when: &crate::types::Time| now.since(*when) < Span(5 * PEER_DOWN.0);
         for (who, (why, when)) in self.peers.refused() {

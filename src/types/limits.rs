@@ -295,6 +295,13 @@ pub const SIGNAL_TOPICS_MAX: usize = 10_000;
 /// After a fetch that found no leader, when to look again.
 pub const FETCH_RETRY: Span = Span::from_millis(100);
 
+/// Frames of no node that the endpoint for peers may be sent in [`STRAYS_WITHIN`] before that is
+/// told as a problem: a client that took the wrong port greets every other second, and is none.
+pub const STRAYS_MAX: u64 = 100;
+
+/// See [`STRAYS_MAX`].
+pub const STRAYS_WITHIN: Span = Span::from_secs(30);
+
 /// Senders of unusable peer frames that are remembered by name, for `status`.
 pub const STRANGERS_MAX: usize = 16;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::fabric::{NAMES, code, healthy, ok, refused, run, text};
+use crate::fabric::{NAMES, code, healthy, ok, refused, run, text, three};
 use crate::support::{Fabric, Keys, flat, free_port, weft};
 
 /// Less than connecting may take: whoever ends before has not waited for its deadline.
@@ -112,4 +112,26 @@ fn a_key_that_no_node_lists_is_told_at_once_and_whose_it_is() {
         "{error}"
     );
     assert!(error.contains("--for client"), "{error}");
+}
+
+/// Whoever greets at the endpoint for peers hears nothing, and harms nobody.
+#[test]
+fn a_client_at_the_port_for_peers_is_told_so_and_leaves_the_fabric_healthy() {
+    let (fabric, nodes) = three();
+    let wrong = fabric.peers_endpoint("a");
+    let output = bare(&[
+        "publish",
+        "audit.x",
+        "x",
+        "--timeout",
+        "3",
+        "--connect",
+        &wrong,
+    ]);
+    let error = flat(&text(&output.stderr));
+    assert_eq!(code(&output), 1, "{error}");
+    assert!(error.contains("no Weft client endpoint there"), "{error}");
+    let log = nodes["a"].flat_log();
+    assert!(log.contains("a client that took the wrong port?"), "{log}");
+    ok(&fabric, &["status"]);
 }

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use weft::node::Input;
 use weft::types::limits::{
-    APPEND_BYTES_MAX, FETCHES_HELD_MAX, FRAME_OVERHEAD, RECORDS_PER_PUBLISH,
+    APPEND_BYTES_MAX, FETCHES_HELD_MAX, FRAME_OVERHEAD, RECORDS_PER_PUBLISH, STRAYS_MAX,
 };
 use weft::types::{Incarnation, JournalItem, Partition, ReplicaId};
-use weft::wire::client::{From, Publish, Request, Subscribe};
+use weft::wire::client::{From, Hello, Publish, Request, Subscribe};
 use weft::wire::founding::Founding;
 use weft::wire::peer::{
     Envelope, Fetch, FetchFrom, Found, PEER_VERSION, PeerMessage, RaftMessage, WireEntry,
@@ -438,4 +438,53 @@ fn what_raft_says_to_itself_is_refused_from_a_peer() {
     }
     let client = fabric.client("c", "one");
     assert!(store(&mut fabric, &client, "1"));
+}
+
+// A client that took the wrong port is no problem of the fabric; a flood of its frames is told.
+#[test]
+fn a_stray_frame_at_the_peers_endpoint_is_logged_and_no_problem() {
+    let mut fabric = Fabric::ready();
+    let hello = encode_request(&Request::Hello(Hello::default()), &[]);
+    let stray = || Input::PeerFrame {
+        principal: None,
+        frame: hello.clone(),
+    };
+    fabric.input("a", stray());
+    assert_eq!(fabric.view("a").problems, Vec::<String>::new());
+    assert_eq!(fabric.view("a").sessions.bad_frames, 1);
+    let told = |note: &&String| note.contains("that is no node connected");
+    assert_eq!(
+        fabric.notes.iter().filter(told).count(),
+        1,
+        "{:?}",
+        fabric.notes
+    );
+    for _ in 0..STRAYS_MAX {
+        fabric.input("a", stray());
+    }
+    let problems = fabric.view("a").problems;
+    assert!(
+        problems[0].contains("that is no node sent 101 frames"),
+        "{problems:?}"
+    );
+    assert_eq!(
+        fabric.notes.iter().filter(told).count(),
+        1,
+        "it is said once"
+    );
+    fabric.run_until("it is over", |fabric| fabric.view("a").problems.is_empty());
+
+    // Who has proven to be a node is named.
+    fabric.input(
+        "a",
+        Input::PeerFrame {
+            principal: Some("b".to_owned()),
+            frame: hello.clone(),
+        },
+    );
+    let problems = fabric.view("a").problems;
+    assert!(
+        problems[0].starts_with("peer frames of b are refused"),
+        "{problems:?}"
+    );
 }
