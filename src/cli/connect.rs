@@ -142,6 +142,13 @@ pub(crate) fn remedy(refusal: &Refusal) -> &'static str {
             "a majority of the partition's replicas must run; `weft status` shows who is missing"
         }
         Some(Code::DiskFull) => "free space on the disk of the partition's leader",
+        Some(Code::NoPartition) => {
+            "name a partition that is there, or leave --partition out; `weft plan` shows all"
+        }
+        Some(Code::BadCursor) => {
+            "a cursor is of streams: name one with --channel NAME, or a pattern that selects \
+             nothing else"
+        }
         Some(Code::NotGranted) => "let the topology grant it, or use another --identity",
         _ if refusal.retry => "try again later; `weft status` shows what is wrong",
         _ => "mend what the message names and try again",

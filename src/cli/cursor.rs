@@ -13,9 +13,10 @@ use super::options::Target;
 use super::subscribe::parse_start;
 use super::table::Table;
 use super::wait::wait;
-use crate::client::Start;
+use crate::client::{ClientError, Start};
 use crate::node::CursorView;
 use crate::types::{ChannelName, RecordId};
+use crate::wire::Code;
 
 /// `weft cursor`
 #[derive(Debug, clap::Args)]
@@ -107,9 +108,13 @@ struct Row {
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::List(list) => {
-            let rows = gather(&list.target)?;
+            let health = gather(&list.target)?;
+            check_place(&health, list.channel.as_deref(), None)?;
             let wanted = |row: &Row| list.channel.as_ref().is_none_or(|c| *c == row.channel);
-            print(rows.into_iter().filter(wanted).collect(), list.json)
+            print(
+                rows(&health).into_iter().filter(wanted).collect(),
+                list.json,
+            )
         }
         Command::Show(show) => print(found(&show.name, &show.place)?, show.place.json),
         Command::Seek(seek) => run_seek(seek),
@@ -142,7 +147,14 @@ fn run_seek(mut seek: Seek) -> Result<ExitCode, Failure> {
     for mut row in one_channel(&seek.name, rows)? {
         let channel = ChannelName::from(row.channel.as_str());
         let reply = wait(client.seek_cursor(&channel, row.partition, &seek.name, to));
-        let reply = reply.map_err(failure)?;
+        let reply = reply.map_err(|error| match &error {
+            ClientError::Refused(refusal) if refusal.code == Code::BadPosition.number() => {
+                let help = "seek start or end, or an offset from where `weft cursor show` says \
+                            that it stands up to the end";
+                Failure::user(refusal, help)
+            }
+            _ => failure(error),
+        })?;
         let position = reply.positions.first();
         row.cursor.floor = position.map_or(row.cursor.floor, |position| position.floor);
         moved.push(row);
@@ -163,8 +175,8 @@ fn run_delete(delete: &Delete) -> Result<ExitCode, Failure> {
     tell("deleted", &delete.name, &rows, delete.place.json)
 }
 
-/// Every cursor, as the leaders know them.
-fn gather(target: &Target) -> Result<Vec<Row>, Failure> {
+/// What the nodes say.
+fn gather(target: &Target) -> Result<Health, Failure> {
     let health = Health::gather(&target.resolve()?);
     if health.views().next().is_none() {
         return Err(Failure::user(
@@ -172,6 +184,11 @@ fn gather(target: &Target) -> Result<Vec<Row>, Failure> {
             "start the fabric, or name its nodes with --topology or --connect",
         ));
     }
+    Ok(health)
+}
+
+/// Every cursor, as the leaders know them.
+fn rows(health: &Health) -> Vec<Row> {
     let mut rows = Vec::new();
     for ((channel, partition), held) in health.partitions() {
         if held.leader.is_none() || held.view.role != "leader" {
@@ -183,12 +200,46 @@ fn gather(target: &Target) -> Result<Vec<Row>, Failure> {
             cursor: cursor.clone(),
         }));
     }
-    Ok(rows)
+    rows
+}
+
+/// Whether there is such a channel, and such a partition of it, to have cursors.
+fn check_place(
+    health: &Health,
+    channel: Option<&str>,
+    partition: Option<u32>,
+) -> Result<(), Failure> {
+    let all = health.partitions();
+    let of_channel = |(name, _): &&(&str, u32)| channel.is_none_or(|channel| channel == *name);
+    let there: Vec<String> = all
+        .keys()
+        .filter(of_channel)
+        .map(|(name, number)| format!("{name}/{number}"))
+        .collect();
+    let wanted = |(_, number): &(&str, u32)| partition.is_none_or(|wanted| wanted == *number);
+    if all.keys().filter(of_channel).any(wanted) {
+        return Ok(());
+    }
+    let streams: BTreeSet<&str> = all.keys().map(|(name, _)| *name).collect();
+    let streams: Vec<&str> = streams.into_iter().collect();
+    Err(match (channel, partition) {
+        (Some(channel), _) if there.is_empty() => Failure::user(
+            format!("there is no stream {channel}, and only streams have cursors"),
+            format!("the fabric's streams are {}", streams.join(", ")),
+        ),
+        (_, Some(partition)) => Failure::user(
+            format!("there is no partition {partition} there"),
+            format!("these are there: {}", there.join(" ")),
+        ),
+        _ => Failure::user("the fabric has no stream", "only streams have cursors"),
+    })
 }
 
 /// Where a cursor of this name stands.
 fn found(name: &str, place: &Place) -> Result<Vec<Row>, Failure> {
-    let mut rows = gather(&place.target)?;
+    let health = gather(&place.target)?;
+    check_place(&health, place.channel.as_deref(), place.partition)?;
+    let mut rows = rows(&health);
     rows.retain(|row| {
         let channel = place.channel.as_ref().is_none_or(|c| *c == row.channel);
         channel && place.partition.is_none_or(|p| p == row.partition) && row.cursor.name == name

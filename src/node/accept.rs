@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Node;
 use super::io::ClientId;
 use super::publish::No;
+use super::report::declared_partitions;
 use crate::topology::{Channel, Topology};
 use crate::types::limits::{PRODUCER_BYTES_MAX, RECORDS_PER_PUBLISH};
 use crate::types::{ChannelName, Sabotage, Subject, key_partition};
@@ -176,11 +177,9 @@ fn check_header(name: &ChannelName, channel: &Channel, publish: &Publish) -> Res
             format!("{name} is a signal channel and has no partition {number}; leave it out"),
         )),
         Some(number) if number >= channel.partitions => {
-            let count = channel.partitions;
-            Err((
-                Code::NoPartition,
-                format!("{name} has {count} partitions, from 0; not {number}"),
-            ))
+            let declared = declared_partitions(&[(name, channel)]);
+            let message = format!("there is no partition {number}: {declared}");
+            Err((Code::NoPartition, message))
         }
         _ => Ok(()),
     }

@@ -360,8 +360,8 @@ pub(super) fn check_cursor(ask: &Subscribe, signals: bool) -> Result<(), No> {
     match signals {
         true => {
             let message = format!(
-                "{} reaches into signals, which are not stored and have no cursors; name a stream \
-                 with `channel`",
+                "{} reaches into signals, which are not stored and have no cursors; keep to a \
+                 stream by naming its channel",
                 ask.pattern
             );
             Err((Code::BadCursor, message))

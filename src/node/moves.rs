@@ -94,7 +94,8 @@ impl Node {
         };
         let count = channel.partitions;
         if let Some(number) = partition.filter(|number| *number >= count) {
-            let message = format!("{name} has {count} partitions, from 0; not {number}");
+            let declared = super::report::declared_partitions(&[(name, channel)]);
+            let message = format!("there is no partition {number}: {declared}");
             return Err((Code::NoPartition, message));
         }
         let to_offset = matches!(

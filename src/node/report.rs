@@ -8,9 +8,9 @@ use super::{
     TrimmedView,
 };
 use crate::channel::Trimmed;
-use crate::topology::Topology;
+use crate::topology::{Channel, Topology};
 use crate::types::limits::{CLOCK_SKEW_MAX, PEER_DOWN, STRAYS_WITHIN};
-use crate::types::{Members, Partition, ReplicaId, Span};
+use crate::types::{ChannelName, Members, Partition, ReplicaId, Span};
 use crate::wire::client::{Inspect, Reply, View};
 
 impl Node {
@@ -237,6 +237,19 @@ impl Node {
             }
         }
     }
+}
+
+/// Which partitions these channels have, for a person.
+pub(super) fn declared_partitions(channels: &[(&ChannelName, &Channel)]) -> String {
+    let told = |(name, channel): &(&ChannelName, &Channel)| match (
+        channel.is_stored(),
+        channel.partitions,
+    ) {
+        (false, _) => format!("{name} is a signal channel and has none"),
+        (true, 1) => format!("{name} has only 0"),
+        (true, count) => format!("{name} has 0 to {}", count - 1),
+    };
+    channels.iter().map(told).collect::<Vec<_>>().join("; ")
 }
 
 /// The declared channels with their subjects, for a person.

@@ -255,7 +255,7 @@ impl Node {
     /// A tick passed: answers the held fetches that waited long enough.
     pub(super) fn expire_held(&mut self) {
         let now = self.now.mono;
-        for slot in self.slots.values_mut() {
+        for (partition, slot) in &mut self.slots {
             let Slot::Member(member) = slot else { continue };
             let next = member.stream.next_offset();
             // What waits for a slow disk of its own is there, and not yet to be seen.
@@ -270,7 +270,9 @@ impl Node {
                 let answer = match offset > next {
                     false => fetched(request, Vec::new(), next, None),
                     true if leads => {
-                        let message = format!("it ends before offset {next}, {offset} is beyond");
+                        let message = format!(
+                            "{partition} ends before offset {next}, and {offset} is beyond that"
+                        );
                         not_served(request, Code::BadPosition, message)
                     }
                     true => {

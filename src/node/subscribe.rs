@@ -10,6 +10,7 @@ use super::cursors::check_cursor;
 use super::feed::{Feed, Subscription, Windows};
 use super::io::ClientId;
 use super::publish::No;
+use super::report::declared_partitions;
 use super::route::Asked;
 use super::window::Window;
 use crate::channel::Ranges;
@@ -104,7 +105,8 @@ impl Node {
         }
         let signals = channels.iter().any(|(_, channel)| !channel.is_stored());
         if let (Some(number), true) = (ask.partition, feeds.is_empty()) {
-            let message = format!("no channel that {pattern} selects has a partition {number}");
+            let declared = declared_partitions(&channels);
+            let message = format!("{pattern} selects no partition {number}: {declared}");
             return Err((Code::NoPartition, message));
         }
         if feeds.len() > 1 && matches!(ask.from, Some(From::Offset(_))) {

@@ -114,6 +114,65 @@ fn a_key_that_no_node_lists_is_told_at_once_and_whose_it_is() {
     assert!(error.contains("--for client"), "{error}");
 }
 
+#[test]
+fn a_wrong_place_is_told_with_the_right_ones() {
+    let (fabric, _nodes) = three();
+    ok(&fabric, &["publish", "audit.x", "zero"]);
+    let cursor = ["--cursor", "billing", "--from", "start", "--count", "1"];
+    ok(&fabric, &[&["subscribe", "audit.#"], &cursor[..]].concat());
+    for (args, parts) in [
+        (
+            &["subscribe", "#", "--cursor", "tk"][..],
+            &["keep to a stream", "--channel NAME"][..],
+        ),
+        (
+            &["subscribe", "orders.#", "--from", "orders/9/1"],
+            &["no partition 9: orders has 0 to 3", "weft plan"],
+        ),
+        (
+            &["subscribe", "audit.#", "--partition", "7"],
+            &["no partition 7: audit has only 0", "weft plan"],
+        ),
+        (
+            &["subscribe", "audit.#", "--from", "audit/0/99"],
+            &["audit/0 ends before offset 1, and 99 is beyond that"],
+        ),
+        (
+            &["cursor", "seek", "billing", "audit/0/99"],
+            &["99 is beyond the end", "seek start or end"],
+        ),
+        (
+            &["cursor", "seek", "billing", "end", "--channel", "nope"],
+            &["there is no stream nope", "streams are audit, orders"],
+        ),
+        (
+            &[
+                "cursor",
+                "show",
+                "billing",
+                "--channel",
+                "orders",
+                "--partition",
+                "4",
+            ],
+            &[
+                "there is no partition 4",
+                "orders/0 orders/1 orders/2 orders/3",
+            ],
+        ),
+        (&["cursor", "list", "ticks"], &["there is no stream ticks"]),
+        (
+            &["cursor", "show", "printer"],
+            &["there is no cursor printer"],
+        ),
+    ] {
+        let error = refused(&fabric, args);
+        for part in parts {
+            assert!(error.contains(part), "{args:?}: no {part:?} in {error}");
+        }
+    }
+}
+
 /// Whoever greets at the endpoint for peers hears nothing, and harms nobody.
 #[test]
 fn a_client_at_the_port_for_peers_is_told_so_and_leaves_the_fabric_healthy() {
