@@ -148,7 +148,7 @@ impl Node {
         let mut problems = Vec::new();
         if !member.replica.is_voter() {
             problems.push(format!(
-                "{partition} is being filled in this data folder ({}); it has no vote until then",
+                "{partition}: being filled in this data folder ({}), which has no vote until then",
                 self.incarnation
             ));
         }
@@ -183,9 +183,9 @@ impl Node {
             });
             if holds {
                 problems.push(format!(
-                    "{partition}: {here} has no vote, that is {voter}'s: start {} with the \
+                    "{partition}: {here} has no vote, that is {voter}'s: start {0} with the \
                      latter's data folder, or, if that is lost for good, with an empty one and \
-                     `weft node --replace`",
+                     `weft node --replace` or `weft up --replace {0}`",
                     here.node
                 ));
             }
@@ -197,9 +197,9 @@ impl Node {
 /// What a node says of a partition that was founded with another of its folders.
 pub(super) fn stranger_problem(partition: &Partition, me: &ReplicaId) -> String {
     format!(
-        "{partition} was founded with another data folder of this node; this one ({}) has no vote \
-         in it and holds nothing: give the old folder back, or, if that is lost for good, start \
-         this node with `weft node --replace`",
-        me.incarnation
+        "{partition}: founded with another data folder of this node; this one ({}) has no vote \
+         and holds nothing: give the old folder back, or, if that is lost for good, start this \
+         node with `weft node --replace` or `weft up --replace {}`",
+        me.incarnation, me.node
     )
 }

@@ -160,9 +160,14 @@ impl Node {
             ));
         }
         self.peer_problems(&mut problems);
+        let mut of_partitions = Vec::new();
         for (partition, slot) in &self.slots {
-            self.partition_problems(partition, slot, &mut problems);
+            let mut own = Vec::new();
+            self.partition_problems(partition, slot, &mut own);
+            let named = |problem: String| (partition.to_string(), problem);
+            of_partitions.extend(own.into_iter().map(named));
         }
+        problems.extend(gathered(of_partitions));
         problems
     }
 
@@ -210,9 +215,9 @@ impl Node {
                     .map(ToString::to_string)
                     .collect();
                 problems.push(match missing.is_empty() {
-                    true => format!("{partition} is not founded yet"),
+                    true => format!("{partition}: not founded yet"),
                     false => format!(
-                        "{partition} is not founded yet: it waits for {}",
+                        "{partition}: not founded yet, it waits for {}",
                         missing.join(", ")
                     ),
                 });
@@ -232,11 +237,32 @@ impl Node {
                 }
                 problems.extend(self.replacement_problems(partition, member));
                 if self.routes.leader(partition).is_none() {
-                    problems.push(format!("{partition} has no leader"));
+                    problems.push(format!("{partition}: no leader"));
                 }
             }
         }
     }
+}
+
+/// What is wrong with several partitions is said once, with all their names before it.
+fn gathered(problems: Vec<(String, String)>) -> Vec<String> {
+    let mut gathered: Vec<(String, Option<String>)> = Vec::new();
+    for (partition, problem) in problems {
+        let Some(what) = problem.strip_prefix(&format!("{partition}: ")) else {
+            gathered.push((problem, None));
+            continue;
+        };
+        let same = |(_, known): &&mut (String, Option<String>)| known.as_deref() == Some(what);
+        match gathered.iter_mut().find(same) {
+            Some((partitions, _)) => *partitions += &format!(", {partition}"),
+            None => gathered.push((partition, Some(what.to_owned()))),
+        }
+    }
+    let told = |(before, what): (String, Option<String>)| match what {
+        Some(what) => format!("{before}: {what}"),
+        None => before,
+    };
+    gathered.into_iter().map(told).collect()
 }
 
 /// Which partitions these channels have, for a person.

@@ -109,7 +109,7 @@ fn a_folder_that_is_being_filled_has_no_vote() {
         fabric.tick();
     }
     assert!(roles(&fabric, "c").iter().all(|role| role == "learner"));
-    assert!(says(&fabric, "c", "is being filled in this data folder"));
+    assert!(says(&fabric, "c", "being filled in this data folder"));
     assert!(says(&fabric, "b", "is being filled and has 0 of") || says(&fabric, "a", "has 0 of"));
     fabric.kill("a");
     for _ in 0..200 {
