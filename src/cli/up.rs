@@ -29,6 +29,10 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// one.
 const OTHERS_STAY: Duration = Duration::from_secs(1);
 
+/// Said once the nodes are started, where they cannot be asked how they are.
+const KEYED: &str = "the nodes are started, and demand a key of whoever asks: that all is healthy, \
+                     and who leads what, is told with --identity FILE, by `weft status` as well";
+
 /// `weft up`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -111,12 +115,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         }
     }
     out.flush()?;
-    if let Some(resolved) = watched {
-        watch_health(
-            resolved,
-            nodes.iter().map(Supervised::ready).collect(),
-            events,
-        );
+    match watched {
+        Some(resolved) => {
+            let children = nodes.iter().map(Supervised::ready).collect();
+            watch_health(resolved, children, events);
+        }
+        None => say(KEYED),
     }
     let lines = commands(&topology, &program, &args);
     supervise(&mut nodes, &heard, !args.no_restart, |health| {
@@ -138,9 +142,10 @@ fn run_within(
     }
     let mut hosts = one_process::start(topology, args.data.as_deref(), &args.replace)?;
     one_process::announce(topology, args.json, &mut out)?;
-    if let Some(resolved) = watched {
+    match watched {
         // All of them serve.
-        watch_health(resolved, Vec::new(), events);
+        Some(resolved) => watch_health(resolved, Vec::new(), events),
+        None => say(KEYED),
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("weft"));
     let lines = commands(topology, &program, args);
@@ -226,10 +231,7 @@ fn watched(args: &Args) -> Result<Option<Resolved>, Failure> {
     };
     match target.resolve() {
         Ok(resolved) => Ok(Some(resolved)),
-        Err(_) if args.identity.is_none() => {
-            say("the nodes demand a key; who leads what is told with --identity FILE");
-            Ok(None)
-        }
+        Err(_) if args.identity.is_none() => Ok(None),
         Err(failure) => Err(failure),
     }
 }

@@ -129,8 +129,11 @@ fn up_runs_all_nodes_in_one_process() {
 fn up_tells_who_leads_what_with_a_key_and_as_json() {
     let fabric = Fabric::with_keys(&NAMES);
     let up = Up::start(&fabric, &[]);
+    // Right after the nodes are named, which is where people wait.
     wait_until("it says what it lacks", || {
-        up.process.flat_log().contains("--identity FILE")
+        let log = up.process.flat_log();
+        let last = log.find("node c pid");
+        last.is_some_and(|last| log[last..].contains("--identity FILE"))
     });
     drop(up);
 
