@@ -122,7 +122,9 @@ pub(super) fn load(topology: &Topology, node: &Node) -> Result<Option<KeyPair>, 
         path: path.clone(),
         why,
     })?;
-    warn_if_shared(path);
+    if let Some(warning) = shared_secret(path) {
+        tracing::warn!("{warning}");
+    }
     let unreadable = |why| StartError::SecretKeyText {
         path: path.clone(),
         why,
@@ -181,19 +183,18 @@ fn z85(text: &str) -> Result<Key, KeyError> {
     bytes.try_into().map_err(|_| KeyError::Length(text.len()))
 }
 
-/// A secret that others may read is still a key, so the node starts, and says so.
-fn warn_if_shared(path: &std::path::Path) {
+/// What is to be said of a secret that others may read. It is still a key, so whoever has it goes
+/// on, and says so.
+pub(crate) fn shared_secret(path: &std::path::Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
-    if let Ok(metadata) = std::fs::metadata(path) {
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            tracing::warn!(
-                "secret key file {} may be read by others (mode {mode:03o}): \
-                 chmod 600, and make a new key if anybody did",
-                path.display()
-            );
-        }
-    }
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        format!(
+            "secret key file {} may be read by others (mode {mode:03o}): chmod 600, and make a new \
+             key if anybody did",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]

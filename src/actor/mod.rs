@@ -23,6 +23,7 @@ mod socket;
 mod sockets;
 
 pub use error::StartError;
+pub(crate) use keys::shared_secret;
 pub use local::{Ear, LocalPort, LocalSession};
 pub use messages::SocketName;
 pub use run::{Exit, NodeHandle, Start, run_node, spawn_node};

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use miette::{LabeledSpan, MietteDiagnostic, Report};
 
 use super::Failure;
 use super::excerpt::Excerpt;
+use crate::actor::shared_secret;
 use crate::topology::{self, Parsed, PublicKey, SecretKey, Severity, Topology};
 use crate::wire::client::NodeEndpoints;
 
@@ -106,7 +108,7 @@ impl Server {
 impl Target {
     /// Reads the files named and says whom to talk to.
     pub(crate) fn resolve(&self) -> Result<Resolved, Failure> {
-        let identity = self.identity.as_deref().map(read_secret_key).transpose()?;
+        let identity = self.identity.as_deref().map(read_identity).transpose()?;
         let server_key = self
             .server_key
             .as_deref()
@@ -239,8 +241,18 @@ pub(crate) fn read_source(path: Option<&Path>) -> Result<Source, Failure> {
     Ok(Source { name, text, parsed })
 }
 
+/// Reads the client's own key, and says once if it is no secret.
+fn read_identity(path: &Path) -> Result<SecretKey, Failure> {
+    static TOLD: Once = Once::new();
+    let key = read_secret_key(path)?;
+    if let Some(warning) = shared_secret(path) {
+        TOLD.call_once(|| eprintln!("warning: {warning}"));
+    }
+    Ok(key)
+}
+
 /// Reads a key file as `weft keys new` writes it.
-pub(crate) fn read_secret_key(path: &Path) -> Result<SecretKey, Failure> {
+fn read_secret_key(path: &Path) -> Result<SecretKey, Failure> {
     SecretKey::parse(&read_text(path)?).map_err(|error| {
         let help = "make one with `weft keys new`";
         Failure::user(format!("{}: {error}", path.display()), help)

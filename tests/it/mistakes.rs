@@ -1,5 +1,7 @@
 //! What people get wrong at a shell: each command says what it is, in words, and what to do.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -79,13 +81,27 @@ fn connecting_takes_no_longer_than_a_publish_may() {
 }
 
 #[test]
-fn a_key_that_no_node_lists_is_told_at_once_and_whose_it_is() {
+fn a_key_that_is_no_secret_or_that_no_node_lists_is_told() {
     let fabric = Fabric::with_keys(&NAMES);
     let known = fabric.folder.path().join("known.secret");
     fabric.client_keys().write(&known);
     let known = known.to_str().expect("UTF-8");
     let _nodes = NAMES.map(|name| fabric.start(name));
     ok(&fabric, &["status", "--wait", "60", "--identity", known]);
+
+    // A node warns of its own secret, and so does a client.
+    let shared = fabric.folder.path().join("shared.secret");
+    fs::copy(known, &shared).expect("copied");
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o644)).expect("ours");
+    let shared = shared.to_str().expect("UTF-8");
+    let warned = |path| {
+        let output = run(&fabric, &["cursor", "list", "--identity", path]);
+        assert_eq!(code(&output), 0);
+        let told = text(&output.stderr);
+        told.matches("may be read by others (mode 644): chmod 600")
+            .count()
+    };
+    assert_eq!((warned(shared), warned(known)), (1, 0));
 
     let stranger = Keys::new();
     let path = fabric.folder.path().join("stranger.secret");
