@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod children;
+mod completions;
 mod connect;
 mod cursor;
 mod diff;
@@ -13,9 +14,11 @@ mod drill;
 mod excerpt;
 mod failure;
 mod health;
+mod help;
 mod journal;
 mod keys;
 mod ledger;
+mod manual;
 mod node;
 mod one_process;
 mod options;
@@ -33,7 +36,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 pub(crate) use failure::Failure;
 
@@ -45,10 +48,10 @@ struct Cli {
     command: Command,
 }
 
-/// Every command; the order is that of `weft --help`.
+/// Every command; `help` says which belong together.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start every node of a topology on this machine, and restart those that die
+    /// Start every node of a topology here, restart those that die
     Up(up::Args),
     /// Publish records, and tell where each one is stored
     #[command(visible_alias = "pub")]
@@ -56,9 +59,9 @@ enum Command {
     /// Print the records of a pattern, from any position on
     #[command(visible_alias = "sub")]
     Subscribe(subscribe::Args),
-    /// Show nodes, links, partitions, clients and disks; exit 1 if anything is not healthy
+    /// Show how everything is; exit 1 if anything is not healthy
     Status(status::Args),
-    /// Account for every record of every channel; exit 1 if the sums do not balance
+    /// Account for every record; exit 1 if the sums do not balance
     Ledger(ledger::Args),
     /// List cursors, show where one stands, move or delete one
     Cursor(cursor::Args),
@@ -72,9 +75,9 @@ enum Command {
     Node(node::Args),
     /// Look into the data folder of a node that does not run
     Journal(journal::Args),
-    /// Kill leaders and cut links of a real fabric under load, and account for every record
+    /// Kill leaders, cut links, and account for every record
     Drill(drill::Args),
-    /// Run the fabric in a simulated world where everything goes wrong, and watch its promises
+    /// Run a simulated fabric where everything goes wrong
     Simulate(simulate::Args),
     /// Measure the fabric beside raw libzmq or the raw disk, in turn; exit 1 if a record is missing
     Bench(bench::Args),
@@ -83,11 +86,16 @@ enum Command {
     /// One process of a bench
     #[command(hide = true)]
     BenchPart(bench::PartArgs),
+    /// Write a man page for each command
+    Manual(manual::Args),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Args),
 }
 
 /// Runs the command named by the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = help::command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing is left to do if not even this can be written.
@@ -112,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Keys(args) => keys::run(args),
         Command::BenchPart(args) => bench::run_part(args),
+        Command::Manual(args) => manual::run(&args),
+        Command::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(|failure| failure.report())
 }

@@ -334,3 +334,70 @@ fn bad_arguments_are_the_users() {
     assert_eq!(code(&weft(folder.path(), &["--help"])), 0);
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
 }
+
+#[test]
+fn the_help_fits_a_screen_and_groups_the_commands() {
+    let help = text(&weft(folder().path(), &["--help"]).stdout);
+    assert!(help.lines().count() <= 40, "{help}");
+    assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    for group in [
+        "Run a fabric:",
+        "Publish and read:",
+        "Look inside:",
+        "Try to break it:",
+    ] {
+        assert!(
+            help.lines().any(|line| line == group),
+            "no {group:?} in {help}"
+        );
+    }
+}
+
+#[test]
+fn there_is_a_man_page_for_each_command_with_its_examples() {
+    let folder = folder();
+    let output = weft(folder.path(), &["manual", "--out", "pages/man1"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let written: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
+    for page in [
+        "weft.1",
+        "weft-publish.1",
+        "weft-cursor.1",
+        "weft-cursor-seek.1",
+    ] {
+        let path = format!("pages/man1/{page}");
+        assert!(written.contains(&path), "no {path} in {written:?}");
+    }
+    for path in &written {
+        let page = fs::read_to_string(folder.path().join(path)).expect("written");
+        assert!(page.contains(".SH NAME\nweft"), "{path}: {page}");
+        assert!(
+            path.ends_with("weft.1") || page.contains(".SH EXAMPLES\n.nf\nweft "),
+            "{page}"
+        );
+    }
+    fs::write(folder.path().join("file"), "").expect("written");
+    let output = weft(folder.path(), &["manual", "--out", "file"]);
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("no page can be written to file"));
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let folder = folder();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = weft(folder.path(), &["completions", shell]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let script = text(&output.stdout);
+        for part in ["publish", "subscribe", "server-key"] {
+            assert!(script.contains(part), "{shell} does not complete {part}");
+        }
+        fs::write(folder.path().join(shell), script).expect("written");
+    }
+    let mut bash = Command::new("bash");
+    bash.args(["-c", "source ./bash && complete -p weft"]);
+    let output = bash.current_dir(folder.path()).output().expect("bash runs");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("weft"));
+    assert_eq!(code(&weft(folder.path(), &["completions", "cmd"])), 1);
+}

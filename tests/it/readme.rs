@@ -296,7 +296,7 @@ fn every_promise_names_what_checks_it() {
     }
 }
 
-/// Every command of the page's table is one of the binary's.
+/// Every command of the page's table is one of the binary's, and the other way round.
 #[test]
 fn the_commands_of_the_table_are_there() {
     let table = section(README, "Five minutes").lines();
@@ -306,8 +306,16 @@ fn the_commands_of_the_table_are_there() {
         .filter_map(|name| name.strip_prefix("weft "))
         .collect();
     assert!(names.len() >= 8, "{names:?}");
-    for name in names {
+    for name in &names {
         assert!(is_command(name), "weft has no {name}");
+    }
+    let help = weft().arg("--help").output().expect("weft runs");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let (commands, _) = help.split_once("Options:").expect("options come last");
+    let listed = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    for line in listed {
+        let name = line.split([' ', ',']).next().unwrap_or_default();
+        assert!(names.contains(&name), "the table has no weft {name}");
     }
 }
 
