@@ -15,8 +15,27 @@ use super::table::Table;
 /// How often `--wait` asks again.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
+/// The columns whose names do not say all.
+const COLUMNS: &str = "Columns:
+  EPOCH             the generation of the topology that the node runs
+  LEADS             the partitions that it leads, of those that it holds a copy of
+  INPUTS WAITING    what the node's logic has not come to yet: 0 unless it is busy
+  SOCKETS REOPENED  after failures, since the node has started
+  HEARD             when the node last heard of the peer
+  CLOCK             the peer's calendar minus the node's
+  TERM              rises with every election of a leader
+  LOG ENTRIES       those that a majority has; several records may share one, and some hold none
+  RECORDS KEPT      those that can be read now
+  REPLICAS:BEHIND   the nodes that have a copy, and how many log entries each of them lacks yet
+  WAITING           subscriptions without credit: their clients do not keep up
+  CREDIT USED       what was sent to clients, and not returned by them yet
+  IN FLIGHT         what clients published and is not answered yet, of what may be at most
+  JOURNAL           the files that hold all partitions of the node
+  LAST SYNC         how long the disk took for it";
+
 /// `weft status`
 #[derive(Debug, clap::Args)]
+#[command(after_help = COLUMNS)]
 pub(crate) struct Args {
     /// Ask again until all is healthy, for at most this long
     #[arg(long, value_name = "SECONDS")]
@@ -74,7 +93,13 @@ fn print(health: &Health, out: &mut impl Write) -> io::Result<()> {
 
 fn nodes(health: &Health) -> Table<7> {
     let mut table = Table::new([
-        "NODE", "ENDPOINT", "EPOCH", "UP", "LEADS", "MAILBOX", "RESTARTS",
+        "NODE",
+        "ENDPOINT",
+        "EPOCH",
+        "UP",
+        "LEADS",
+        "INPUTS WAITING",
+        "SOCKETS REOPENED",
     ]);
     for node in &health.nodes {
         let name = node.node.clone().unwrap_or("?".to_owned());
@@ -129,9 +154,9 @@ fn partitions(health: &Health) -> Table<6> {
         "PARTITION",
         "LEADER",
         "TERM",
-        "COMMIT",
-        "RECORDS",
-        "REPLICAS",
+        "LOG ENTRIES",
+        "RECORDS KEPT",
+        "REPLICAS:BEHIND",
     ]);
     for ((channel, number), partition) in health.partitions() {
         let view = partition.view;

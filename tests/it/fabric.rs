@@ -255,6 +255,26 @@ fn status_says_in_words_what_is_wrong() {
     assert_eq!(health["healthy"], true);
     assert_eq!(health["nodes"].as_array().map(Vec::len), Some(3));
 
+    // Every column whose name does not say all has its line in the help.
+    let shown = ok(&fabric, &["status"]);
+    let help = text(
+        &weft()
+            .args(["status", "--help"])
+            .output()
+            .expect("it runs")
+            .stdout,
+    );
+    let (_, legend) = help.split_once("Columns:\n").expect("a legend");
+    let (legend, _) = legend.split_once("Examples:").expect("examples come last");
+    for line in legend.lines().filter(|line| !line.trim().is_empty()) {
+        let (column, _) = line
+            .trim()
+            .split_once("  ")
+            .expect("a column and its meaning");
+        assert!(shown.contains(column), "no {column} in {shown}");
+        assert!(line.len() <= 100, "{line}");
+    }
+
     // One node alone can tell, whoever leads.
     for name in NAMES {
         let output = run(&fabric, &["status", "--connect", &fabric.endpoint(name)]);
