@@ -94,9 +94,10 @@ impl Health {
         if others.is_empty() {
             return (resolved, health);
         }
-        let Resolved { servers, identity } = resolved;
-        let servers = servers.into_iter().chain(others).collect();
-        let resolved = Resolved { servers, identity };
+        let resolved = Resolved {
+            servers: resolved.servers.into_iter().chain(others).collect(),
+            ..resolved
+        };
         let health = Self::gather(&resolved);
         (resolved, health)
     }

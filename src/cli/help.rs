@@ -10,8 +10,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Run a fabric", &["up", "node", "keys"]),
     ("Publish and read", &["publish", "subscribe", "cursor"]),
     ("Look inside", &["status", "ledger", "journal"]),
-    ("Before a rollout", &["check", "plan"]),
-    ("Try to break it", &["drill", "simulate"]),
+    ("Before a rollout", &["check", "plan", "diff"]),
+    ("Try to break it", &["drill", "simulate", "bench"]),
     ("Have it at hand", &["manual", "completions"]),
 ];
 
@@ -87,7 +87,32 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["weft journal dump weft-data/a --partition orders/0"],
     ),
     ("check", &["weft check fabric.toml"]),
-    ("plan", &["weft plan", "weft plan fabric.toml alpha --json"]),
+    (
+        "plan",
+        &[
+            "weft plan",
+            "weft plan fabric.toml alpha --json",
+            "weft plan fabric.toml --format svg > fabric.svg",
+        ],
+    ),
+    ("diff", &["weft diff running.toml next.toml"]),
+    ("bench signal", &["weft bench signal --size 1024 --json"]),
+    (
+        "bench stream",
+        &[
+            "weft bench stream --window 1000",
+            "weft bench stream --plot stream.svg",
+        ],
+    ),
+    ("bench latency", &["weft bench latency --seconds 10"]),
+    ("bench fanout", &["weft bench fanout"]),
+    ("bench history", &["weft bench history"]),
+    (
+        "bench connections",
+        &["weft bench connections --count 5000"],
+    ),
+    ("bench recovery", &["weft bench recovery --gib 10"]),
+    ("bench idle", &["weft bench idle"]),
     (
         "drill",
         &[
@@ -138,6 +163,9 @@ fn listing(command: &Command) -> String {
 
 /// Lets a command's help end with its examples; of one that has commands, with theirs.
 fn dress(command: Command, above: &str) -> Command {
+    if command.is_hide_set() {
+        return command;
+    }
     let path = format!("{above}{}", command.get_name());
     let examples: Vec<&str> = EXAMPLES
         .iter()
@@ -185,7 +213,7 @@ mod tests {
     fn all(command: &Command) -> Vec<Command> {
         let below = command
             .get_subcommands()
-            .filter(|sub| sub.get_name() != "help");
+            .filter(|sub| sub.get_name() != "help" && !sub.is_hide_set());
         let below = below.flat_map(|sub| [vec![sub.clone()], all(sub)].concat());
         below.collect()
     }
@@ -225,7 +253,8 @@ mod tests {
             .flat_map(|(_, names)| names.iter().copied())
             .collect();
         let command = Cli::command();
-        let names: BTreeSet<&str> = command.get_subcommands().map(Command::get_name).collect();
+        let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+        let names: BTreeSet<&str> = shown.map(Command::get_name).collect();
         assert_eq!(grouped.iter().copied().collect::<BTreeSet<_>>(), names);
         assert_eq!(grouped.len(), names.len(), "none twice");
     }

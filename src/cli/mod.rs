@@ -69,7 +69,7 @@ enum Command {
     Check(check::Args),
     /// Show or draw every socket, channel and copy that a topology leads to
     Plan(plan::Args),
-    /// Show what changes between two topology files; exit 1 if a running fabric cannot take it
+    /// Show what changes between two files, and what a running fabric can take
     Diff(diff::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),
@@ -79,7 +79,7 @@ enum Command {
     Drill(drill::Args),
     /// Run a simulated fabric where everything goes wrong
     Simulate(simulate::Args),
-    /// Measure the fabric beside raw libzmq or the raw disk, in turn; exit 1 if a record is missing
+    /// Measure the fabric beside raw libzmq and the raw disk
     Bench(bench::Args),
     /// Make keys for nodes and clients
     Keys(keys::Args),

@@ -114,6 +114,7 @@ impl Fabric {
             resolved: Resolved {
                 servers: Vec::new(),
                 identity: None,
+                meant: None,
             },
         };
         let servers = fabric.nodes.iter().map(|node| Server {
