@@ -135,8 +135,8 @@ pub(crate) fn remedy(refusal: &Refusal) -> &'static str {
         Some(Code::TooLarge) => "send less, or raise `max_record` of the channel in the topology",
         Some(Code::ConfirmNotOffered) => "signals are not stored: use --confirm none",
         Some(Code::BadPosition) => {
-            "name one partition with --channel and --partition, or a record's id as in \
-             --from orders/2/17; --from start always fits"
+            "--from start and --from end always fit; an offset is of one partition: name that with \
+             --channel and --partition, or write a record's id as in --from orders/2/17"
         }
         Some(Code::NoLeader | Code::NoQuorum | Code::OutcomeUnknown) => {
             "a majority of the partition's replicas must run; `weft status` shows who is missing"

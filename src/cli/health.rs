@@ -150,16 +150,7 @@ impl Health {
     }
 
     fn find_problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for node in &self.nodes {
-            if let Some(error) = &node.error {
-                let what = match node.foreign {
-                    true => "is not what the topology file is about",
-                    false => "does not answer",
-                };
-                problems.push(format!("{} {what}: {error}", node.label()));
-            }
-        }
+        let mut problems = self.find_silent();
         for view in self.views() {
             let own = view.problems.iter();
             problems.extend(own.map(|problem| format!("{}: {problem}", view.node)));
@@ -184,6 +175,30 @@ impl Health {
             }
         }
         problems
+    }
+
+    /// Why nodes gave no view, each reason once.
+    fn find_silent(&self) -> Vec<String> {
+        let mut reasons: Vec<(&str, bool, Vec<String>)> = Vec::new();
+        for node in &self.nodes {
+            let Some(error) = node.error.as_deref() else {
+                continue;
+            };
+            match reasons.iter_mut().find(|(known, ..)| *known == error) {
+                Some((_, _, labels)) => labels.push(node.label()),
+                None => reasons.push((error, node.foreign, vec![node.label()])),
+            }
+        }
+        let told = |(error, foreign, labels): (&str, bool, Vec<String>)| {
+            let what = match (foreign, labels.len()) {
+                (true, 1) => "is no node of this topology",
+                (true, _) => "are no nodes of this topology",
+                (false, 1) => "does not answer",
+                (false, _) => "do not answer",
+            };
+            format!("{} {what}: {error}", labels.join(", "))
+        };
+        reasons.into_iter().map(told).collect()
     }
 
     /// `epoch`: that of the topology file.

@@ -155,6 +155,15 @@ impl Target {
                 "write `--connect tcp://HOST:PORT` or `--connect ipc://PATH`",
             ));
         }
+        if let Some((node, what)) =
+            topology.and_then(|topology| not_for_clients(topology, endpoint))
+        {
+            let own = node.clients.first().map(|own| own.advertise.as_str());
+            return Err(Failure::user(
+                format!("{endpoint} is where {what} of node {} connect", node.name),
+                format!("its clients connect to {}", own.unwrap_or("nothing")),
+            ));
+        }
         let node = topology.and_then(|topology| {
             let mut nodes = topology.nodes.iter();
             nodes.find(|node| node.clients.iter().any(|own| own.advertise == endpoint))
@@ -207,6 +216,21 @@ fn servers(topology: &Topology) -> Vec<Server> {
 fn is_here(endpoint: &str) -> bool {
     let path = endpoint.strip_prefix("ipc://");
     path.is_some_and(|path| Path::new(path).exists())
+}
+
+/// The node that has this endpoint for others than clients, and whom it is for.
+fn not_for_clients<'a>(
+    topology: &'a Topology,
+    endpoint: &str,
+) -> Option<(&'a topology::Node, &'static str)> {
+    topology.nodes.iter().find_map(|node| {
+        let for_whom = match endpoint {
+            _ if node.peers.advertise == endpoint => "the peers",
+            _ if node.signals.advertise == endpoint => "the peers, for signals,",
+            _ => return None,
+        };
+        Some((node, for_whom))
+    })
 }
 
 fn parse_server_key(text: &str) -> Result<PublicKey, Failure> {
@@ -357,6 +381,9 @@ mod tests {
         target.identity = Some(path);
         let resolved = target.resolve().expect("an identity");
         assert_eq!(resolved.identity, Some(pair));
+        // It also knows who connects where.
+        target.connect = vec!["tcp://beta.example.net:7102".to_owned()];
+        assert!(told(&target).contains("where the peers of node beta connect"));
         // The topology tells the node's key even if the endpoint was named by hand.
         target.connect = vec!["tcp://beta.example.net:7101".to_owned()];
         let resolved = target.resolve().expect("an endpoint");

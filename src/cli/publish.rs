@@ -51,7 +51,7 @@ pub(crate) struct Args {
         default_value_t = 30,
         allow_negative_numbers = true
     )]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_MAX))]
+    #[arg(value_parser = parse_timeout)]
     timeout: u64,
     /// Print JSON, one object per record
     #[arg(long)]
@@ -336,6 +336,14 @@ fn bar(args: &Args) -> ProgressBar {
 fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
     // A line that could not be written is drawn again soon.
     let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
+}
+
+fn parse_timeout(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok();
+    let fits = |seconds: &u64| (1..=TIMEOUT_MAX).contains(seconds);
+    seconds
+        .filter(fits)
+        .ok_or_else(|| format!("write a whole number of seconds from 1 to {TIMEOUT_MAX}"))
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {

@@ -42,6 +42,7 @@ fn a_topology_file_of_another_fabric_is_not_talked_with() {
     let output = run(&fabric, &["status"]);
     let told = text(&output.stdout);
     assert_eq!(code(&output), 1, "{told}");
+    assert!(told.contains("is no node of this topology"), "{told}");
     assert!(told.contains("of the fabric test, not of other"), "{told}");
     assert!(told.contains("other fabric"), "{told}");
 
@@ -77,6 +78,7 @@ fn connecting_takes_no_longer_than_a_publish_may() {
         assert_eq!(code(&output), 1, "{error}");
         let named = format!("invalid value '{wrong}' for '--timeout <SECONDS>'");
         assert!(error.contains(&named) && !error.contains("tip:"), "{error}");
+        assert!(error.contains("seconds from 1 to 86400"), "{error}");
     }
 }
 
