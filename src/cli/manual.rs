@@ -39,7 +39,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// The page of a command, then those of the commands below it.
 fn write_pages(command: &Command, folder: &Path, pages: &mut Vec<PathBuf>) -> io::Result<()> {
-    let man = Man::new(command.clone());
+    let man = Man::new(command.clone())
+        .source(format!("weft {}", env!("CARGO_PKG_VERSION")))
+        .manual("Weft");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;

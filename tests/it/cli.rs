@@ -371,6 +371,8 @@ fn there_is_a_man_page_for_each_command_with_its_examples() {
     for path in &written {
         let page = fs::read_to_string(folder.path().join(path)).expect("written");
         assert!(page.contains(".SH NAME\nweft"), "{path}: {page}");
+        let version = format!("\"weft {}\" Weft", env!("CARGO_PKG_VERSION"));
+        assert!(page.contains(&version), "{path}: {page}");
         assert!(
             path.ends_with("weft.1") || page.contains(".SH EXAMPLES\n.nf\nweft "),
             "{page}"
