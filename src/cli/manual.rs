@@ -57,7 +57,7 @@ fn write_pages(command: &Command, folder: &Path, pages: &mut Vec<PathBuf>) -> io
     let file = folder.join(man.get_filename());
     fs::write(&file, page)?;
     pages.push(file);
-    for below in command.get_subcommands() {
+    for below in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         write_pages(below, folder, pages)?;
     }
     Ok(())

@@ -67,9 +67,9 @@ enum Command {
     Cursor(cursor::Args),
     /// Find every problem of topology files, each with its line
     Check(check::Args),
-    /// Show or draw every socket, channel and copy that a topology leads to
+    /// Show or draw the sockets, channels and copies of a topology
     Plan(plan::Args),
-    /// Show what changes between two files, and what a running fabric can take
+    /// Show what changes between two files, and if it can be taken
     Diff(diff::Args),
     /// Run one node until SIGINT or SIGTERM
     Node(node::Args),
