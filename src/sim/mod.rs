@@ -19,6 +19,7 @@ mod oracle;
 mod outputs;
 mod report;
 mod rot;
+pub mod scale;
 mod settle;
 mod story;
 mod tag;

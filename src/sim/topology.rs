@@ -55,7 +55,8 @@ pub fn topology(seed: u64) -> Topology {
     }
 }
 
-fn node((number, name): (usize, &str)) -> Node {
+/// A node with endpoints of its own, by its number.
+pub(super) fn node((number, name): (usize, &str)) -> Node {
     let endpoint = |socket: usize| {
         let address = format!("tcp://127.0.0.1:{}", 7_400 + 10 * number + socket);
         Endpoint {
@@ -78,7 +79,10 @@ fn node((number, name): (usize, &str)) -> Node {
     }
 }
 
-fn channel((name, kind, partitions, replicas): (&str, Kind, u32, u32)) -> (ChannelName, Channel) {
+/// A channel of the subjects that begin with its name.
+pub(super) fn channel(
+    (name, kind, partitions, replicas): (&str, Kind, u32, u32),
+) -> (ChannelName, Channel) {
     let channel = Channel {
         kind,
         subjects: Pattern::parse(&format!("{name}.#")).into_iter().collect(),
