@@ -26,6 +26,7 @@ mod pen;
 mod plan;
 mod ports;
 mod publish;
+mod scale;
 mod simulate;
 mod status;
 mod subscribe;

@@ -13,8 +13,8 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::Failure;
 use super::options::read_source;
+use super::{Failure, scale};
 use crate::sim::{self, PUBLISHES, Report, STEPS, Settings};
 use crate::topology::{Severity, Topology};
 use crate::types::Sabotage;
@@ -26,7 +26,8 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// The seed; equal seeds are equal runs
-    #[arg(long, required_unless_present = "seeds", conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds")]
+    #[arg(required_unless_present_any = ["seeds", "scale", "scale_point"])]
     seed: Option<u64>,
     /// Many seeds, from A up to B, exclusive
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
@@ -44,7 +45,9 @@ pub(crate) struct Args {
     /// Fail unless every kind of fault fired so often in all runs together
     #[arg(long, value_name = "N", default_value_t = 0)]
     each_fault: u64,
-    /// Print JSON, one line per seed
+    #[command(flatten)]
+    scale: scale::ScaleArgs,
+    /// Print JSON: one line per seed, or one document with --scale
     #[arg(long)]
     json: bool,
 }
@@ -55,6 +58,12 @@ thread_local! {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    if let Some(point) = args.scale.scale_point {
+        return scale::run_point(point);
+    }
+    if args.scale.scale {
+        return scale::run(&args.scale, args.json);
+    }
     let topology = match &args.file {
         None => None,
         Some(file) => Some(Arc::new(read(file)?)),
