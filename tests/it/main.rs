@@ -25,6 +25,7 @@ mod node;
 mod readme;
 mod replace;
 mod rot;
+mod scale;
 mod security;
 mod simulation;
 mod skips;
