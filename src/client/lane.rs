@@ -116,6 +116,11 @@ impl Lane {
         }
     }
 
+    /// How long a record may be retried.
+    pub(super) fn timeout(&self) -> Span {
+        self.timeout
+    }
+
     /// Whether records wait or are in flight.
     pub(super) fn is_busy(&self) -> bool {
         self.flight.is_some() || !self.queue.is_empty()
@@ -281,6 +286,18 @@ impl Lane {
         let silent = flight.sent.map(|sent| sent + ANSWER_TIMEOUT);
         let next = flight.again.or(silent).unwrap_or(expires);
         Some(next.min(expires))
+    }
+
+    /// Gives everything up: the client ends, and has waited long enough.
+    pub(super) fn give_up(&mut self, why: &str) {
+        if let Some(flight) = &mut self.flight {
+            flight.give_up(why);
+        }
+        self.finish_if_settled();
+        for record in self.queue.drain(..) {
+            let outcome = Err(PublishError::NotSent(why.to_owned()));
+            record.promise.keep(outcome);
+        }
     }
 
     /// Takes the next frame's records from the queue.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::PublishError;
 use super::lane::{Lane, Queued, Sending};
 use super::options::{Level, ProducerOptions};
-use crate::types::{ChannelName, Pattern, Time};
+use crate::types::{ChannelName, Pattern, Span, Time};
 use crate::wire::client::DeclaredChannel;
 
 /// Producers, their lanes, and which channel captures a subject.
@@ -152,6 +152,17 @@ impl Lanes {
     /// Whether an answer of the node is awaited now.
     pub(super) fn await_answer(&self) -> bool {
         self.lanes.values().any(Lane::awaits_answer)
+    }
+
+    /// How long what was published may take.
+    pub(super) fn patience(&self) -> Span {
+        let busy = self.lanes.values().filter(|lane| lane.is_busy());
+        busy.map(Lane::timeout).max().unwrap_or_default()
+    }
+
+    /// Gives everything up.
+    pub(super) fn give_up(&mut self, why: &str) {
+        self.lanes.values_mut().for_each(|lane| lane.give_up(why));
     }
 
     /// What the node in use says for long about why it can store nothing.

@@ -124,8 +124,8 @@ pub(super) struct Session {
     deadline: Option<Time>,
     node: Option<Welcome>,
     lanes: Lanes,
-    /// No more is taken; what was taken is finished.
-    closing: bool,
+    /// No more is taken; what was taken is finished, until this time at the latest.
+    closing: Option<Time>,
     readers: BTreeMap<u64, Reader>,
     asked: BTreeMap<u64, Asked>,
     /// What was asked of cursors, by number.
@@ -164,7 +164,7 @@ impl Session {
             deadline: Some(now + options.timeout),
             node: None,
             lanes: Lanes::default(),
-            closing: false,
+            closing: None,
             readers: BTreeMap::new(),
             asked: BTreeMap::new(),
             cursor_questions: BTreeMap::new(),
@@ -215,7 +215,8 @@ impl Session {
             Command::Ack { ack, ticket } => self.ack(ack, ticket, now),
             Command::Move { ticket, request } => self.move_cursor(ticket, request, now),
             Command::Close => {
-                self.closing = true;
+                let until = now + self.lanes.patience();
+                self.closing.get_or_insert(until);
                 self.readers.clear();
             }
         }
@@ -275,7 +276,11 @@ impl Session {
         for id in expired {
             self.answer(id, Err(ClientError::NoAnswer(ASK_TIMEOUT)));
         }
-        if self.closing && !self.lanes.are_busy() {
+        if self.closing.is_some_and(|until| until <= now) {
+            self.lanes
+                .give_up("the client was closed, and no node took it in time");
+        }
+        if self.closing.is_some() && !self.lanes.are_busy() {
             if self.connection.is_ready() {
                 self.send(&Request::Bye(Bye::default()));
             }

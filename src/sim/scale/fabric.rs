@@ -278,7 +278,8 @@ impl<'a> Fabric<'a> {
         let ticks = TICK.as_millis();
         for (number, inbox) in self.inboxes.iter_mut().enumerate() {
             // Nodes tick in turn, as processes do that were started one after the other.
-            if (self.rounds + number as u64 * ticks / self.nodes.len() as u64) % ticks == 0 {
+            if (self.rounds + number as u64 * ticks / self.nodes.len() as u64).is_multiple_of(ticks)
+            {
                 inbox.push(Input::Tick);
             }
         }
@@ -307,8 +308,8 @@ impl<'a> Fabric<'a> {
 
     fn execute(&mut self, from: usize, output: Output) {
         match output {
-            Output::ToPeer { peer, lane, frame } => self.to_peer(&peer, lane, frame),
-            Output::ToClient { frames, .. } => self.to_client(&frames),
+            Output::ToPeer { peer, lane, frame } => self.carry_to_peer(&peer, lane, frame),
+            Output::ToClient { frames, .. } => self.carry_to_client(&frames),
             Output::Signal { topic, frame } => self.signal(from, &topic, &frame),
             Output::Interest { topic, wanted } => self.want(from, &topic, wanted),
             Output::Persist { sequence, .. } => {
@@ -324,7 +325,7 @@ impl<'a> Fabric<'a> {
         }
     }
 
-    fn to_peer(&mut self, peer: &NodeName, lane: Lane, frame: Bytes) {
+    fn carry_to_peer(&mut self, peer: &NodeName, lane: Lane, frame: Bytes) {
         match lane {
             Lane::Control => self.counts.control += 1,
             Lane::Bulk => self.counts.bulk += 1,
@@ -343,11 +344,11 @@ impl<'a> Fabric<'a> {
         }
     }
 
-    fn to_client(&mut self, frames: &[Bytes]) {
+    fn carry_to_client(&mut self, frames: &[Bytes]) {
         self.counts.replies += 1;
         let bytes = frames.iter().map(|frame| frame.len() as u64);
         self.counts.client_bytes += bytes.sum::<u64>();
-        let reply = frames.last().map(|frame| decode_reply(frame));
+        let reply = frames.last().map(decode_reply);
         let told = &mut self.told;
         match reply {
             Some(Ok(reply)) => match reply.header {

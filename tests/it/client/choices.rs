@@ -73,3 +73,31 @@ fn a_send_that_is_cancelled_has_not_sent() {
         );
     });
 }
+
+// The end waits as long as a record may take, however many wait behind it.
+#[test]
+fn a_client_without_a_node_ends_when_its_records_had_their_time() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = super::connect(&mut node, &[]);
+    let options = ProducerOptions {
+        level: Level::Quorum,
+        timeout: Span::from_millis(400),
+        ..ProducerOptions::default()
+    };
+    let producer = client.producer(options).expect("a producer");
+    drop(node);
+    wait(async {
+        let mut confirms = Vec::new();
+        // More than a frame holds.
+        for _ in 0..20_000 {
+            let sent = producer.send(&record("orders.eu", None, "x")).await;
+            confirms.push(sent.expect("taken"));
+        }
+        (*client).clone().close().await;
+        for mut confirm in confirms {
+            let outcome = confirm.try_now().expect("it is told by now");
+            assert!(outcome.is_err(), "{outcome:?}");
+        }
+    });
+}
