@@ -49,7 +49,7 @@ pub struct Cost {
     pub start: Start,
     /// While nobody publishes. Clients are connected and have subscribed.
     pub idle: Rates,
-    /// While [`load::RECORDS`] records and [`load::SIGNALS`] signals a second are published.
+    /// While `load::RECORDS` records and `load::SIGNALS` signals a second are published.
     pub load: Rates,
     /// Memory of one node in bytes: what the process grew by from before the nodes were built to
     /// the end of the idle time, divided by their number.
