@@ -148,7 +148,8 @@ impl Drop for LocalSession {
 impl Locals {
     /// What was said since the last time.
     pub(super) fn take(&mut self) -> Vec<Input> {
-        self.woken.store(false, Ordering::Release);
+        // A swap, so that nothing below is looked at before others see it.
+        self.woken.swap(false, Ordering::AcqRel);
         let mut inputs = Vec::new();
         while let Ok(said) = self.queue.try_recv() {
             match said {

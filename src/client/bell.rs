@@ -42,6 +42,7 @@ impl Bell {
     pub(super) fn heard(&self) {
         let mut bytes = [0; 64];
         while matches!((&self.clapper).read(&mut bytes), Ok(n) if n == bytes.len()) {}
-        self.rings.store(false, Ordering::Release);
+        // A swap, so that nothing is looked at before others see it.
+        self.rings.swap(false, Ordering::AcqRel);
     }
 }

@@ -164,7 +164,8 @@ impl Lane {
         if flight.sent.take().is_none() {
             return;
         }
-        flight.unsure |= flight.again.is_none();
+        // The next node is asked at once: what this one said of its own time is past.
+        flight.unsure |= flight.again.take().is_none();
         if flight.level == ConfirmLevel::None && flight.unsure {
             let why = "the connection was lost before the node was known to have taken it";
             flight.settle_open(|| Err(PublishError::Unknown(why.to_owned())));
