@@ -19,19 +19,23 @@ impl Node {
     pub(super) fn found_partitions(&mut self) {
         let partitions: Vec<Partition> = self.slots.keys().cloned().collect();
         for partition in partitions {
-            match &self.slots[&partition] {
-                Slot::Unfounded(None) => {
-                    if let Some(founding) = self.may_found(&partition) {
-                        self.info(format!("founds {partition} with {}", voters(&founding)));
-                        self.begin_founding(partition, founding);
-                    }
+            self.found_partition(partition);
+        }
+    }
+
+    fn found_partition(&mut self, partition: Partition) {
+        match self.slots.get(&partition) {
+            Some(Slot::Unfounded(None)) => {
+                if let Some(founding) = self.may_found(&partition) {
+                    self.info(format!("founds {partition} with {}", voters(&founding)));
+                    self.begin_founding(partition, founding);
                 }
-                Slot::Unfounded(Some(_)) | Slot::Stranger(_) => {}
-                Slot::Member(member) => {
-                    let founding = member.founding.clone();
-                    self.show_founding(&partition, &founding);
-                    self.call_first_election(&partition, &founding);
-                }
+            }
+            None | Some(Slot::Unfounded(Some(_)) | Slot::Stranger(_)) => {}
+            Some(Slot::Member(member)) => {
+                let founding = member.founding.clone();
+                self.show_founding(&partition, &founding);
+                self.call_first_election(&partition, &founding);
             }
         }
     }
@@ -98,7 +102,8 @@ impl Node {
             .insert(partition.clone(), Slot::Member(Box::new(member)));
         self.dirty.insert(partition.clone());
         self.state_due = true;
-        self.found_partitions();
+        // One commit may found hundreds; the others are looked at with the next beat.
+        self.found_partition(partition.clone());
     }
 
     /// Whether this topology could have led to the record: with another one this node would not
