@@ -39,8 +39,9 @@ impl Node {
         match message {
             PeerMessage::State(state) => {
                 self.note_replicated(&state.leads);
-                self.peers.handle_state(from, state, self.now);
-                self.find_leaders();
+                if self.peers.handle_state(from, state, self.now) {
+                    self.find_leaders();
+                }
                 self.found_partitions();
             }
             PeerMessage::Snapshot(piece) => self.handle_snapshot(from, piece),
