@@ -154,10 +154,8 @@ fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
 }
 
 fn power_of_ten(value: f64) -> String {
-    match value {
-        _ if value >= 0.999 => format!("{value:.0}"),
-        _ => format!("{value}"),
-    }
+    let below_one = (-value.log10()).round().max(0.0) as usize;
+    format!("{value:.below_one$}")
 }
 
 /// Text as XML holds it.
@@ -216,5 +214,7 @@ mod tests {
         assert_eq!((axis.first, axis.last), (0, 4));
         assert_eq!(axis.at(10.0), 100.0);
         assert_eq!(axis.at(1_000.0), 300.0);
+        let told = [0.001, 0.1, 1.0, 100.0].map(power_of_ten);
+        assert_eq!(told, ["0.001", "0.1", "1", "100"]);
     }
 }

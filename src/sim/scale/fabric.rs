@@ -216,11 +216,11 @@ impl<'a> Fabric<'a> {
 
     /// Gives each node what its clients send, some of it in each round.
     fn arrive(&mut self, inputs: impl Iterator<Item = (usize, Input)>) {
-        let mut arrived = 0;
+        let mut arrived: usize = 0;
         for (client, input) in inputs {
             self.inboxes[load::home(self.point, client)].push(input);
             arrived += 1;
-            if arrived % (ARRIVALS * self.nodes.len()) == 0 {
+            if arrived.is_multiple_of(ARRIVALS * self.nodes.len()) {
                 self.round();
             }
         }
@@ -278,8 +278,8 @@ impl<'a> Fabric<'a> {
         let ticks = TICK.as_millis();
         for (number, inbox) in self.inboxes.iter_mut().enumerate() {
             // Nodes tick in turn, as processes do that were started one after the other.
-            if (self.rounds + number as u64 * ticks / self.nodes.len() as u64).is_multiple_of(ticks)
-            {
+            let turn = number as u64 * ticks / self.nodes.len() as u64;
+            if (self.rounds + turn).is_multiple_of(ticks) {
                 inbox.push(Input::Tick);
             }
         }
@@ -308,8 +308,8 @@ impl<'a> Fabric<'a> {
 
     fn execute(&mut self, from: usize, output: Output) {
         match output {
-            Output::ToPeer { peer, lane, frame } => self.carry_to_peer(&peer, lane, frame),
-            Output::ToClient { frames, .. } => self.carry_to_client(&frames),
+            Output::ToPeer { peer, lane, frame } => self.send(&peer, lane, frame),
+            Output::ToClient { frames, .. } => self.answer(&frames),
             Output::Signal { topic, frame } => self.signal(from, &topic, &frame),
             Output::Interest { topic, wanted } => self.want(from, &topic, wanted),
             Output::Persist { sequence, .. } => {
@@ -325,7 +325,7 @@ impl<'a> Fabric<'a> {
         }
     }
 
-    fn carry_to_peer(&mut self, peer: &NodeName, lane: Lane, frame: Bytes) {
+    fn send(&mut self, peer: &NodeName, lane: Lane, frame: Bytes) {
         match lane {
             Lane::Control => self.counts.control += 1,
             Lane::Bulk => self.counts.bulk += 1,
@@ -344,7 +344,7 @@ impl<'a> Fabric<'a> {
         }
     }
 
-    fn carry_to_client(&mut self, frames: &[Bytes]) {
+    fn answer(&mut self, frames: &[Bytes]) {
         self.counts.replies += 1;
         let bytes = frames.iter().map(|frame| frame.len() as u64);
         self.counts.client_bytes += bytes.sum::<u64>();
