@@ -48,6 +48,8 @@ pub(super) struct Queued {
     pub(super) bytes: Bytes,
     /// Kept once its outcome is known.
     pub(super) promise: Promise,
+    /// When it came.
+    pub(super) since: Time,
 }
 
 /// A frame that the lane wants sent.
@@ -67,6 +69,11 @@ pub(super) struct Lane {
     sequence: u64,
     queue: VecDeque<Queued>,
     flight: Option<Flight>,
+    /// When a node last answered for records of this lane, and whether one has since that was
+    /// noted: a record's time is over if so long nothing went on, and not because many wait before
+    /// it.
+    moved: Time,
+    moves: bool,
     /// How many records the next frame may hold.
     bundle_max: usize,
     /// Since when the node in use has said nothing but that it reaches no leader.
@@ -110,6 +117,8 @@ impl Lane {
             sequence: 0,
             queue: VecDeque::new(),
             flight: None,
+            moved: Time(0),
+            moves: false,
             bundle_max: BUNDLE_RECORDS,
             cut_off: None,
             sending: Vec::new(),
@@ -176,12 +185,15 @@ impl Lane {
     /// Moves on: ends what took too long, and if the node is there (`frame_max` is known), sends
     /// what is due. `next_id` numbers requests.
     pub(super) fn advance(&mut self, now: Time, frame_max: Option<u64>, next_id: &mut u64) {
+        if std::mem::take(&mut self.moves) {
+            self.moved = now;
+        }
         self.expire(now, frame_max.is_some());
         let Some(frame_max) = frame_max else {
             return;
         };
         while self.flight.is_none() && !self.queue.is_empty() {
-            self.load(now, frame_max, next_id);
+            self.load(frame_max, next_id);
         }
         let Some(flight) = &mut self.flight else {
             return;
@@ -203,6 +215,7 @@ impl Lane {
     /// The node confirms (a part of) the frame in flight.
     pub(super) fn handle_confirm(&mut self, confirm: &Confirmed) {
         self.cut_off = None;
+        self.moves = true;
         let Some(flight) = &mut self.flight else {
             return;
         };
@@ -234,6 +247,7 @@ impl Lane {
             return;
         }
         flight.settle_open(|| Ok(Receipt::Taken));
+        self.moves = true;
         self.bundle_max = (self.bundle_max * 2).min(BUNDLE_RECORDS);
         self.finish_if_settled();
     }
@@ -267,6 +281,7 @@ impl Lane {
             false => Slot::Done(Err(refusal.clone().into())),
         };
         flight.mark(&refuse.records, answer);
+        self.moves |= !refuse.retry;
         if refuse.retry {
             let pause = Span(RETRY_MIN.0 << flight.attempts.min(8)).min(RETRY_MAX);
             let hint = refuse.retry_after_ms.map(Span::from_millis);
@@ -282,7 +297,9 @@ impl Lane {
 
     /// When `advance` must be called next, at the latest.
     pub(super) fn due(&self) -> Option<Time> {
-        let flight = self.flight.as_ref()?;
+        let Some(flight) = self.flight.as_ref() else {
+            return self.queue.front().map(|front| self.expires(front));
+        };
         let expires = flight.since + self.timeout;
         let silent = flight.sent.map(|sent| sent + ANSWER_TIMEOUT);
         let next = flight.again.or(silent).unwrap_or(expires);
@@ -302,7 +319,7 @@ impl Lane {
     }
 
     /// Takes the next frame's records from the queue.
-    fn load(&mut self, now: Time, frame_max: u64, next_id: &mut u64) {
+    fn load(&mut self, frame_max: u64, next_id: &mut u64) {
         let room = usize::try_from(frame_max.saturating_sub(FRAME_OVERHEAD)).unwrap_or(usize::MAX);
         let Some(first) = self.queue.pop_front() else {
             return;
@@ -313,6 +330,7 @@ impl Lane {
             return;
         }
         let mut bytes = first.bytes.len();
+        let since = first.since.max(self.moved);
         let mut records = vec![first];
         while let Some(next) = self.queue.front() {
             bytes += next.bytes.len();
@@ -333,7 +351,7 @@ impl Lane {
             },
             slots: vec![Slot::Open; records.len()],
             records,
-            since: now,
+            since,
             sent: None,
             again: None,
             attempts: 0,
@@ -385,18 +403,30 @@ impl Lane {
         });
     }
 
+    /// When a record that waits has had its time.
+    fn expires(&self, waiting: &Queued) -> Time {
+        waiting.since.max(self.moved) + self.timeout
+    }
+
     fn expire(&mut self, now: Time, ready: bool) {
-        let Some(flight) = &mut self.flight else {
-            return;
-        };
-        if now.since(flight.since) < self.timeout {
-            return;
-        }
-        flight.give_up(match ready {
+        let why = match ready {
             true => "no answer in time",
             false => "no node could be reached in time",
-        });
-        self.finish_if_settled();
+        };
+        if let Some(flight) = &mut self.flight {
+            if now.since(flight.since) < self.timeout {
+                return;
+            }
+            flight.give_up(why);
+            self.finish_if_settled();
+        }
+        while let Some(front) = self.queue.front()
+            && self.expires(front) <= now
+            && let Some(record) = self.queue.pop_front()
+        {
+            let outcome = Err(PublishError::NotSent(why.to_owned()));
+            record.promise.keep(outcome);
+        }
     }
 
     /// Tells the outcomes of the frame in flight, if all its records have one.

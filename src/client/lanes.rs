@@ -26,7 +26,8 @@ pub(super) struct Lanes {
 enum Road {
     /// They go to one channel.
     Channel(ChannelName),
-    /// They have this subject, which no channel captures that the node declared.
+    /// They have this subject, which no channel captures that the node declared. They keep their
+    /// order among themselves.
     Subject(String),
 }
 
@@ -92,8 +93,10 @@ impl Lanes {
         let captures = |known: &&Known| known.subjects.iter().any(|p| p.matches(&record.subject));
         let known = self.channels.iter().find(captures);
         let road = match known {
-            Some(known) => Road::Channel(known.name.clone()),
-            None => Road::Subject(record.subject.clone()),
+            Some(known) if !self.is_alone(producer, &record.subject) => {
+                Road::Channel(known.name.clone())
+            }
+            _ => Road::Subject(record.subject.clone()),
         };
         let lane = self.lanes.entry((producer, road)).or_insert_with(|| {
             let level = match (numbered.options.level, known) {
@@ -106,6 +109,16 @@ impl Lanes {
             Lane::new(level, numbered.options.timeout, Bytes::from(id))
         });
         lane.handle_record(record);
+    }
+
+    /// Whether records of this subject are on their way by themselves, since a node before this one
+    /// did not declare the channel: then the next ones follow them.
+    fn is_alone(&self, producer: u64, subject: &str) -> bool {
+        let lanes = self.lanes.range((producer, Road::Subject(String::new()))..);
+        let own = lanes.take_while(|((of, _), _)| *of == producer);
+        let same = |road: &Road| matches!(road, Road::Subject(own) if own == subject);
+        own.into_iter()
+            .any(|((_, road), lane)| same(road) && lane.is_busy())
     }
 
     /// The lane whose publish of this `id` is on its way.

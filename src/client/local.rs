@@ -103,6 +103,12 @@ impl Line {
         }
     }
 
+    /// Whether something still waits for room, which is looked for.
+    pub(super) fn is_behind(&mut self) -> bool {
+        self.push();
+        !self.waiting.is_empty()
+    }
+
     fn push(&mut self) {
         while let Some(frame) = self.waiting.pop_front() {
             if let Err(frame) = self.line.send(frame) {
@@ -124,5 +130,71 @@ impl Eq for Local {}
 impl fmt::Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Local")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A node that takes so many frames, and keeps its ear.
+    #[derive(Default)]
+    struct Fake {
+        room: Arc<Mutex<usize>>,
+        took: Arc<Mutex<Vec<Bytes>>>,
+        ear: Mutex<Option<LocalEar>>,
+    }
+
+    struct FakeLine(Arc<Mutex<usize>>, Arc<Mutex<Vec<Bytes>>>);
+
+    impl LocalNode for Fake {
+        fn open(&self, ear: LocalEar) -> Box<dyn LocalLine> {
+            *self.ear.lock().expect("no panic") = Some(ear);
+            Box::new(FakeLine(self.room.clone(), self.took.clone()))
+        }
+    }
+
+    impl LocalLine for FakeLine {
+        fn send(&self, frame: Bytes) -> Result<(), Bytes> {
+            let mut room = self.0.lock().expect("no panic");
+            if *room == 0 {
+                return Err(frame);
+            }
+            *room -= 1;
+            self.1.lock().expect("no panic").push(frame);
+            Ok(())
+        }
+
+        fn taken(&self) {}
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_goes_in_order() {
+        let fake = Arc::new(Fake::default());
+        let bell = Arc::new(Bell::new().expect("a bell"));
+        let mut line = Line::open(&Local(fake.clone()), &bell);
+        for text in ["one", "two", "three"] {
+            line.send(Bytes::from_static(text.as_bytes()));
+        }
+        *fake.room.lock().expect("no panic") = 2;
+        assert!(line.is_behind());
+        *fake.room.lock().expect("no panic") = 2;
+        assert!(!line.is_behind());
+        let took = fake.took.lock().expect("no panic").concat();
+        assert_eq!(took, b"onetwothree");
+    }
+
+    #[test]
+    fn a_node_that_drops_its_ear_has_ended_the_session() {
+        let fake = Arc::new(Fake::default());
+        let bell = Arc::new(Bell::new().expect("a bell"));
+        let mut line = Line::open(&Local(fake.clone()), &bell);
+        let ear = fake.ear.lock().expect("no panic").take().expect("opened");
+        ear.hear(Bytes::from_static(b"last"));
+        drop(ear);
+        assert_eq!(line.receive(), Ok(Some(Bytes::from_static(b"last"))));
+        assert_eq!(line.receive(), Err(()));
     }
 }

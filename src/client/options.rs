@@ -77,7 +77,9 @@ pub struct Address {
 pub struct ProducerOptions {
     /// What to wait for.
     pub level: Level,
-    /// How long a record may be retried before its outcome is told as it stands then.
+    /// How long a record may wait and be tried again while nothing goes on, before its outcome is
+    /// told as it stands then. What waits behind others that are stored meanwhile has its time
+    /// still before it.
     pub timeout: Span,
     /// Bytes of records accepted by `send` whose outcome is not known, with 256 for each record's
     /// own administration; `send` waits beyond.

@@ -13,7 +13,7 @@ use super::lane::Queued;
 use super::link::{Answer, Link, RoomEnd};
 use super::options::ProducerOptions;
 use super::session::Command;
-use crate::types::{Record, RecordId};
+use crate::types::{Record, RecordId, Time};
 use crate::wire::records::encode_record;
 
 /// What a record in flight takes beside its bytes: its place in a queue, its answer and its room.
@@ -22,8 +22,10 @@ const RECORD_OVERHEAD: usize = 256;
 /// Publishes records in order.
 ///
 /// Records of one key are stored in the order of [`send`](Self::send), whatever is refused, lost
-/// or tried again on the way, since a later one is not sent before the fate of an earlier one is
-/// known. Every frame has a number, so what is sent again is stored once.
+/// or tried again on the way, since a later one is not sent before the outcome of an earlier one is
+/// told. Where that is [`PublishError::Unknown`], the earlier one may still be stored after it.
+/// Every frame has a number, so what is sent again is stored once. Subjects that no channel of the
+/// node's topology captures keep their order each for itself.
 ///
 /// Records that are on their way when it is dropped go on.
 ///
@@ -191,6 +193,8 @@ impl Producer {
             subject: record.subject.clone(),
             bytes: bytes.into(),
             promise,
+            // Noted by the thread, which has the clock.
+            since: Time(0),
         };
         let lane = self.lane;
         self.link
@@ -276,11 +280,12 @@ impl fmt::Debug for Producer {
     }
 }
 
-fn closed() -> PublishError {
+/// Why nothing more is taken.
+pub(super) fn closed() -> PublishError {
     PublishError::NotSent("the client is closed".to_owned())
 }
 
-/// The client's thread has ended without a word, which only a defect makes it do.
+/// The client's thread ended in the moment of sending, or by a defect.
 fn abandoned() -> PublishError {
     PublishError::Unknown("the client has ended".to_owned())
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::types::{ChannelName, Offset, Partition, Span, Time, Wall};
 use crate::wire::Code;
-use crate::wire::client::{Credit, Deliver, Refuse, Request, Subscribe};
+use crate::wire::client::{Credit, Deliver, Refuse, Request, Subscribe, Unsubscribe};
 use crate::wire::encode_request;
 
 use super::error::{ClientError, Refusal};
@@ -237,6 +237,12 @@ impl Reader {
     /// Time passed.
     pub(super) fn handle_tick(&mut self, now: Time) {
         if !self.standing && now.since(self.since) >= STANDING_TIMEOUT {
+            if self.asked {
+                // It may stand by the time that this arrives.
+                let end = Request::Unsubscribe(Unsubscribe { id: self.id });
+                let frame = encode_request(&end, &[]);
+                self.actions.push(ReaderAction::Send(frame));
+            }
             let late = ClientError::NoAnswer(STANDING_TIMEOUT);
             return self.tell(ReaderEvent::Ended(late));
         }

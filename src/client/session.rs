@@ -197,7 +197,15 @@ impl Session {
                 options,
                 producer,
             } => self.lanes.open(lane, options, producer),
-            Command::Publish { lane, record } => self.lanes.handle_record(lane, record),
+            Command::Publish { lane, record } => {
+                self.lanes.handle_record(
+                    lane,
+                    Queued {
+                        since: now,
+                        ..record
+                    },
+                );
+            }
             Command::CloseLane { lane } => self.lanes.close(lane),
             Command::Subscribe { reader, wanted } => self.subscribe(reader, wanted, now),
             Command::Taken { reader, bytes } => {

@@ -23,9 +23,13 @@ use super::error::{ClientError, Failure};
 use super::link::{Answer, Counts, Order, RoomEnd};
 use super::local::Line;
 use super::options::{Address, ConnectOptions};
+use super::producer::closed;
 use super::reader::ReaderEvent;
 use super::session::{Action, Command, Session, Told};
 use super::transport::Transport;
+
+/// How long the last frames of a closing client may take to leave.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Frames taken from the socket before orders are looked at again.
 const FRAMES_PER_TURN: usize = 256;
@@ -55,6 +59,7 @@ pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<()> {
         readers: HashMap::new(),
         replies: HashMap::new(),
         cursors: HashMap::new(),
+        closing: false,
         closers: Vec::new(),
         over: false,
     };
@@ -80,6 +85,8 @@ struct Driver {
     readers: HashMap<u64, mpsc::UnboundedSender<ReaderEvent>>,
     replies: HashMap<u64, oneshot::Sender<Result<Reply, ClientError>>>,
     cursors: HashMap<u64, oneshot::Sender<Result<CursorReply, ClientError>>>,
+    /// Nothing more is taken.
+    closing: bool,
     /// Who waits for the end.
     closers: Vec<oneshot::Sender<()>>,
     over: bool,
@@ -105,9 +112,10 @@ impl Driver {
             self.take_events();
             self.take_frames();
         }
-        if let Some(Carrier::Socket(transport)) = &self.carrier {
-            transport.linger();
-        }
+        self.linger();
+        // What came meanwhile has not been sent.
+        self.closing = true;
+        self.take_orders();
         let closers = std::mem::take(&mut self.closers);
         drop(self);
         for closer in closers {
@@ -143,7 +151,35 @@ impl Driver {
         }
     }
 
+    /// Lets the last frames leave.
+    fn linger(&mut self) {
+        match &mut self.carrier {
+            Some(Carrier::Socket(transport)) => transport.linger(LINGER),
+            Some(Carrier::Local(line)) => {
+                let until = Instant::now() + LINGER;
+                while line.is_behind() && Instant::now() < until {
+                    let bell = self.ends.bell.descriptor();
+                    let item = zmq::PollItem::from_fd(bell, zmq::POLLIN);
+                    let left = until.saturating_duration_since(Instant::now());
+                    let _ = zmq::poll(&mut [item], left.as_millis() as i64 + 1);
+                    self.ends.bell.heard();
+                }
+            }
+            None => {}
+        }
+    }
+
     fn take_order(&mut self, order: Order) {
+        if self.closing {
+            // Whoever waits for an answer hears that there will be none.
+            if let Command::Publish { record, .. } = order.command {
+                record.promise.keep(Err(closed()));
+            }
+            if let Some(Answer::Closed(sender)) = order.answer {
+                self.closers.push(sender);
+            }
+            return;
+        }
         match order.answer {
             Some(Answer::Lane(id, end)) => drop(self.rooms.insert(id, end)),
             Some(Answer::Reader(id, sender)) => drop(self.readers.insert(id, sender)),
@@ -164,6 +200,7 @@ impl Driver {
 
     /// Nobody is to wait for what will not come any more; what was published goes on.
     fn close(&mut self) {
+        self.closing = true;
         self.rooms.clear();
         self.readers.clear();
         self.replies.clear();

@@ -13,9 +13,6 @@ use crate::types::limits::{FRAME_OVERHEAD, RECORD_MAX};
 /// windows, so what waits here is small change.
 const FRAMES_WAITING: i32 = 10_000;
 
-/// How long the last frames of a closing client may take to leave.
-const LINGER: Duration = Duration::from_millis(500);
-
 /// The status of RFC 27 (ZAP) for a key that is not let in; 300 is a trouble that may pass.
 const REFUSED: u32 = 400;
 
@@ -86,8 +83,8 @@ impl Transport {
 
     /// Gives the last frames time to leave: the context waits for the socket this long when both
     /// are dropped.
-    pub(super) fn linger(&self) {
-        let _ = self.dealer.set_linger(LINGER.as_millis() as i32);
+    pub(super) fn linger(&self, most: Duration) {
+        let _ = self.dealer.set_linger(most.as_millis() as i32);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weft::Client;
-use weft::client::{ConnectOptions, Level, ProducerOptions};
+use weft::client::{ClientError, ConnectOptions, Level, ProducerOptions, PublishError};
 use weft::types::Span;
 use weft::wire::client::Request;
 
@@ -98,6 +98,88 @@ fn a_client_without_a_node_ends_when_its_records_had_their_time() {
         for mut confirm in confirms {
             let outcome = confirm.try_now().expect("it is told by now");
             assert!(outcome.is_err(), "{outcome:?}");
+        }
+    });
+}
+
+// What a node did not declare goes by itself, and what the next one declares follows it.
+#[test]
+fn records_of_a_subject_keep_their_order_when_a_channel_becomes_known() {
+    let context = zmq::Context::new();
+    let mut a = Played::new(&context, "a");
+    let mut b = Played::new(&context, "b");
+    a.peers = vec![b.named()];
+    a.declares = false;
+    let client = super::connect(&mut a, &[]);
+    let producer = client
+        .producer(ProducerOptions::default())
+        .expect("a producer");
+    wait(async {
+        let of = |body| record("orders.eu", Some("k"), body);
+        let first = producer.send(&of("first")).await.expect("taken");
+        a.next_publish();
+        drop(a);
+        // The client knows the channel by now.
+        assert!(matches!(b.next_raw().header, Request::Hello(_)));
+        b.welcome();
+        let (again, _) = b.next_publish();
+        let second = producer.send(&of("second")).await.expect("taken");
+        let waits = b.router.poll(zmq::POLLIN, 50).expect("a socket") == 0;
+        assert!(waits, "the second overtakes the first");
+        b.confirm(&again, &[(0, 0, 0, 1)]);
+        first.await.expect("stored");
+        let (next, _) = b.next_publish();
+        b.confirm(&next, &[(0, 0, 1, 1)]);
+        second.await.expect("stored");
+    });
+}
+
+// Once it is closed, nothing more is taken of any clone.
+#[test]
+fn a_client_that_is_closing_takes_nothing_more() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = super::connect(&mut node, &[]);
+    wait(async {
+        let producer = client.producer(ProducerOptions::default());
+        let producer = producer.expect("a producer");
+        let sent = producer.send(&record("orders.eu", None, "x")).await;
+        let (publish, _) = node.next_publish();
+        let closing = tokio::spawn((*client).clone().close());
+        // Until the thread has heard of it, others are served.
+        while producer.send(&record("orders.eu", None, "y")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let late = client.producer(ProducerOptions::default());
+        let outcome = match late
+            .expect("the thread runs")
+            .send(&record("orders.eu", None, "z"))
+            .await
+        {
+            Ok(confirm) => confirm.await,
+            Err(error) => Err(error),
+        };
+        assert!(
+            matches!(outcome, Err(PublishError::NotSent(_))),
+            "{outcome:?}"
+        );
+        let subscribed = weft::Client::subscribe(&client, "orders.#").await;
+        assert!(
+            matches!(subscribed, Err(ClientError::Closed)),
+            "{subscribed:?}"
+        );
+        node.confirm(&publish, &[(0, 0, 0, 1)]);
+        sent.expect("taken").await.expect("stored");
+        let mut offset = 1;
+        while !closing.is_finished() {
+            if node.router.poll(zmq::POLLIN, 5).expect("a socket") > 0
+                && let Request::Publish(more) = node.next_raw().header
+            {
+                let count = more.count.expect("it counts");
+                node.confirm(&more, &[(0, 0, offset, count)]);
+                offset += count;
+            }
+            tokio::task::yield_now().await;
         }
     });
 }

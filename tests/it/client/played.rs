@@ -24,6 +24,8 @@ pub(super) struct Played {
     pub(super) endpoint: String,
     pub(super) client: Vec<u8>,
     pub(super) peers: Vec<NodeEndpoints>,
+    /// Whether its `welcome` tells of channels.
+    pub(super) declares: bool,
 }
 
 impl Played {
@@ -41,6 +43,7 @@ impl Played {
             endpoint: endpoint.expect("is text"),
             client: Vec::new(),
             peers: Vec::new(),
+            declares: true,
         }
     }
 
@@ -90,6 +93,23 @@ impl Played {
         }
     }
 
+    fn declared(&self) -> Vec<DeclaredChannel> {
+        let channels = [
+            ("orders", "stream"),
+            ("audit", "stream"),
+            ("ticks", "signal"),
+        ];
+        let declared = channels.into_iter().filter(|_| self.declares);
+        declared
+            .map(|(name, kind)| DeclaredChannel {
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+                subjects: vec![format!("{name}.#")],
+                partitions: 4,
+            })
+            .collect()
+    }
+
     pub(super) fn welcome(&self) {
         self.welcome_to("test");
     }
@@ -102,18 +122,7 @@ impl Played {
             frame_max: 1 << 20,
             window: 1 << 16,
             nodes: self.peers.clone(),
-            channels: [
-                ("orders", "stream"),
-                ("audit", "stream"),
-                ("ticks", "signal"),
-            ]
-            .map(|(name, kind)| DeclaredChannel {
-                name: name.to_owned(),
-                kind: kind.to_owned(),
-                subjects: vec![format!("{name}.#")],
-                partitions: 4,
-            })
-            .to_vec(),
+            channels: self.declared(),
             ..Welcome::default()
         }));
     }
