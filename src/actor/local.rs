@@ -225,3 +225,101 @@ fn client(routing: Bytes) -> ClientId {
         routing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use actix::prelude::*;
+
+    use super::*;
+
+    /// What an ear was told; it ends when the ear does.
+    struct Told(Sender<Option<Bytes>>);
+
+    impl Ear for Told {
+        fn hear(&self, frame: Bytes) {
+            self.0.send(Some(frame)).expect("the test listens");
+        }
+
+        fn room(&self) {
+            self.0.send(None).expect("the test listens");
+        }
+    }
+
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Wake> for Deaf {
+        type Result = ();
+
+        fn handle(&mut self, _: Wake, _: &mut Context<Self>) {}
+    }
+
+    fn session(port: &LocalPort) -> (LocalSession, Receiver<Option<Bytes>>) {
+        let (told, hears) = channel();
+        (port.open(Box::new(Told(told))), hears)
+    }
+
+    fn to_client(session: &LocalSession, droppable: bool) -> ToClient {
+        ToClient {
+            client: client(session.routing.clone()),
+            frames: vec![Bytes::from_static(b"x")],
+            droppable: droppable.then(|| crate::node::Droppable {
+                subscription: 1,
+                channel: "ticks".into(),
+                count: 1,
+                bytes: 1,
+            }),
+        }
+    }
+
+    fn with_port(test: impl FnOnce(LocalPort, Locals)) {
+        System::new().block_on(async {
+            let (port, locals) = port(Deaf.start().recipient());
+            test(port, locals);
+        });
+    }
+
+    // Promise 5: neither side makes the other keep what it does not take.
+    #[test]
+    fn a_full_pipe_gives_the_frame_back_and_tells_when_there_is_room() {
+        with_port(|port, mut locals| {
+            let (session, hears) = session(&port);
+            for _ in 0..LOCAL_FRAMES_WAITING {
+                session.send(Bytes::new()).expect("there is room");
+            }
+            let back = session.send(Bytes::from_static(b"one more"));
+            assert_eq!(back, Err(Bytes::from_static(b"one more")));
+            assert!(hears.try_recv().is_err(), "there is none yet");
+            assert_eq!(locals.take().len(), LOCAL_FRAMES_WAITING);
+            assert_eq!(hears.try_recv(), Ok(None));
+            session.send(Bytes::new()).expect("there is room again");
+        });
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_misses_signals_and_then_its_session() {
+        with_port(|port, mut locals| {
+            let (session, hears) = session(&port);
+            locals.take();
+            for _ in 0..CLIENT_FRAMES_WAITING {
+                assert_eq!(locals.deliver(to_client(&session, false)), None);
+            }
+            let dropped = locals.deliver(to_client(&session, true));
+            assert!(
+                matches!(dropped, Some(Input::Dropped { .. })),
+                "{dropped:?}"
+            );
+            session.taken();
+            assert_eq!(locals.deliver(to_client(&session, true)), None);
+            let gone = locals.deliver(to_client(&session, false));
+            assert!(matches!(gone, Some(Input::ClientGone { .. })), "{gone:?}");
+            let heard = hears.iter().count();
+            assert_eq!(heard, CLIENT_FRAMES_WAITING as usize + 1, "and then no ear");
+        });
+    }
+}

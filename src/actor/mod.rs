@@ -26,4 +26,5 @@ pub use error::StartError;
 pub(crate) use keys::shared_secret;
 pub use local::{Ear, LocalPort, LocalSession};
 pub use messages::SocketName;
+pub(crate) use process::{raise_open_files, raise_open_files_for};
 pub use run::{Exit, NodeHandle, Start, run_node, spawn_node};

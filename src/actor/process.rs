@@ -37,19 +37,33 @@ pub(super) fn fresh_incarnation() -> Result<Incarnation, StartError> {
     Ok(Incarnation(u64::from_ne_bytes(bytes).max(1)))
 }
 
-/// A client costs a file descriptor, and libzmq spins when there is none left.
-pub(super) fn raise_open_files(sessions: u64) {
+/// Has this process open as many files as so many nodes of these limits may need: a client costs a
+/// file descriptor, and libzmq spins when there is none left.
+pub(crate) fn raise_open_files_for(nodes: u64, sessions: u64) {
+    let wanted = nodes * (sessions + 1_024);
+    if let Err(ceiling) = raise_open_files(wanted) {
+        tracing::warn!(
+            "this process may open {ceiling} files, and limits.sessions_max = {sessions} asks for \
+             {wanted}: raise the limit (ulimit -n) or lower sessions_max"
+        );
+    }
+}
+
+/// Lets this process, and those that it starts from now on, open so many files.
+///
+/// # Errors
+/// How many it may open, where they are fewer.
+pub(crate) fn raise_open_files(wanted: u64) -> Result<(), u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    let wanted = sessions + 1_024;
-    if limit.current.is_some_and(|current| current < wanted) {
-        let ceiling = limit.maximum.unwrap_or(wanted);
-        limit.current = Some(wanted.min(ceiling));
-        if setrlimit(Resource::Nofile, limit).is_err() || ceiling < wanted {
-            tracing::warn!(
-                "this process may open {ceiling} files, and limits.sessions_max = {sessions} asks \
-                 for {wanted}: raise the limit (ulimit -n) or lower sessions_max"
-            );
-        }
+    let Some(current) = limit.current.filter(|current| *current < wanted) else {
+        return Ok(());
+    };
+    let ceiling = limit.maximum.unwrap_or(wanted);
+    limit.current = Some(wanted.min(ceiling));
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) if ceiling >= wanted => Ok(()),
+        Ok(()) => Err(ceiling),
+        Err(_) => Err(current),
     }
 }

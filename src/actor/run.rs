@@ -23,7 +23,7 @@ use super::keys::{self, AllowList};
 use super::local::LocalPort;
 use super::messages::{Event, Fail, Flush, Inputs, SocketName};
 use super::node::{Clock, NodeActor, duration};
-use super::process::{fresh_incarnation, raise_open_files, stop_on_signals};
+use super::process::{fresh_incarnation, raise_open_files_for, stop_on_signals};
 use super::sockets::Sockets;
 use crate::http::{self, Board, Server};
 use crate::node::{Input, Node, NodeConfig, Recovery};
@@ -56,11 +56,13 @@ impl NodeHandle {
     /// Stops the node gracefully and waits until it has stopped, 5 s at most.
     pub async fn stop(mut self) -> Exit {
         let _ = self.events.send(Event::Stop);
+        // If this is cancelled, the thread ends by itself, and nobody is held up by it.
+        let thread = self.thread.take();
         let exit = match self.ended.take() {
             Some(ended) => ended.await.ok(),
             None => None,
         };
-        self.join();
+        let _ = thread.map(JoinHandle::join);
         exit.unwrap_or_else(|| Exit::Failed("the node's thread has ended".to_owned()))
     }
 
@@ -79,18 +81,25 @@ impl NodeHandle {
         // A node that has ended has no sockets.
         let _ = self.events.send(Event::Fail(socket));
     }
-
-    fn join(&mut self) {
-        // One that panicked has ended the process.
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
 }
 
 impl Drop for NodeHandle {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if let Some(thread) = self.thread.take() {
             let _ = self.events.send(Event::Stop);
-            self.join();
+            // One that panicked has ended the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A node whose start nobody may wait for any more: then it stops.
+struct Unclaimed(Option<UnboundedSender<Event>>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(events) = &self.0 {
+            let _ = events.send(Event::Stop);
         }
     }
 }
@@ -118,7 +127,7 @@ pub fn run_node(
     ready: impl FnOnce(),
 ) -> Result<Exit, StartError> {
     fatal::end_process_on_panic();
-    raise_open_files(topology.limits.sessions_max);
+    raise_open_files_for(1, topology.limits.sessions_max);
     let prepared = Prepared::new(topology, name, start)?;
     let (events, inbox) = unbounded_channel();
     let to_stop = events.clone();
@@ -146,18 +155,11 @@ pub async fn spawn_node(
         // Several nodes may share a log.
         let _span = tracing::error_span!("node", name = %name).entered();
         let started = Cell::new(Some(started));
-        let tell = |told: Result<LocalPort, StartError>| {
-            let taken = started
-                .take()
-                .is_some_and(|started| started.send(told).is_ok());
-            if !taken {
-                // Nobody waits for it any more.
-                let _ = own.send(Event::Stop);
-            }
-        };
+        // Whoever gave up waiting has said that it is to stop.
+        let tell = |told| drop(started.take().map(|started| started.send(told)));
         let exit = Prepared::new(topology, &name, &start).and_then(|prepared| {
             let ready = |local| tell(Ok(local));
-            prepared.run(own.clone(), inbox, || Ok(()), ready)
+            prepared.run(own, inbox, || Ok(()), ready)
         });
         let exit = exit.unwrap_or_else(|error| {
             let text = error.to_string();
@@ -175,13 +177,17 @@ pub async fn spawn_node(
         .name("weft-node".to_owned())
         .spawn(body)
         .map_err(failed)?;
+    let mut unclaimed = Unclaimed(Some(events.clone()));
     match outcome.await {
-        Ok(Ok(local)) => Ok(NodeHandle {
-            events,
-            local,
-            ended: Some(ended),
-            thread: Some(thread),
-        }),
+        Ok(Ok(local)) => {
+            unclaimed.0 = None;
+            Ok(NodeHandle {
+                events,
+                local,
+                ended: Some(ended),
+                thread: Some(thread),
+            })
+        }
         Ok(Err(error)) => {
             // It ends by itself, and has nothing more to say.
             let _ = thread.join();

@@ -12,7 +12,7 @@ use super::children::say;
 use super::health::Health;
 use super::up::{Event, LOOK_EVERY};
 use super::wait::wait;
-use crate::actor::{Exit, StartError};
+use crate::actor::{Exit, StartError, raise_open_files_for};
 use crate::embed::{Node, NodeOptions};
 use crate::topology::Topology;
 
@@ -35,6 +35,7 @@ pub(crate) fn start<'t>(
     root: Option<&Path>,
     replaced: &[String],
 ) -> Result<Vec<Hosted<'t>>, Failure> {
+    raise_open_files_for(topology.nodes.len() as u64, topology.limits.sessions_max);
     let mut hosts = Vec::new();
     for node in &topology.nodes {
         let name = node.name.as_str();

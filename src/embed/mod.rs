@@ -18,6 +18,9 @@ use crate::topology::Topology;
 /// It is the same node that `weft node` runs: it replicates with the others of its topology and
 /// serves clients on its endpoints. A service beside it uses [`client`](Self::client).
 ///
+/// Each client that connects takes a file descriptor of this process: a service raises its limit
+/// of open files (`ulimit -n`) to some more than the topology's `sessions_max`.
+///
 /// A panic of one of its threads ends the process: a node must not go on with half a mind. To drop
 /// it stops it too, and blocks for that; [`stop`](Self::stop) does not block.
 ///

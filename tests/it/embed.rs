@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use weft::actor::Exit;
-use weft::client::{Item, Receipt, Start, Subscription, Wanted};
+use weft::client::{Item, ProducerOptions, Receipt, Start, Subscription, Wanted};
 use weft::embed::NodeOptions;
+use weft::types::Span;
 use weft::types::limits::LOCAL_FRAMES_WAITING;
 use weft::{Client, Node, Record};
 
@@ -117,6 +118,64 @@ fn promise_5_a_client_that_says_much_at_once_waits_for_its_node() {
     });
 }
 
+// Whoever gives up waiting for a start leaves no node behind, however far it had come.
+#[test]
+fn a_start_that_is_cancelled_leaves_nothing_behind() {
+    let fabric = Fabric::new(&["a"]);
+    let options = NodeOptions {
+        data: Some(fabric.data("a")),
+        ..NodeOptions::default()
+    };
+    let start = || Node::start_with(fabric.topology(), "a", options.clone());
+    wait(async {
+        let mut cancelled = Box::pin(start());
+        let polled = tokio::time::timeout(Duration::ZERO, &mut cancelled).await;
+        assert!(polled.is_err(), "it takes a while");
+        // It serves, and nobody has heard of it.
+        let client = weft::client::ConnectOptions::from(&*fabric.endpoint("a"));
+        Client::connect(client)
+            .await
+            .expect("it serves")
+            .close()
+            .await;
+        drop(cancelled);
+        let node = loop {
+            match start().await {
+                Ok(node) => break node,
+                Err(error) => assert!(error.is_in_use(), "{error}"),
+            }
+        };
+        assert_eq!(node.stop().await, Exit::Stopped);
+    });
+}
+
+// Any runtime will do, and any number of threads.
+#[test]
+fn a_client_is_shared_by_the_tasks_of_many_threads() {
+    let fabric = Fabric::new(&["a"]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let nodes = nodes(&fabric).await;
+        let client = nodes[0].client().await.expect("a client");
+        let tasks: Vec<_> = (0..64)
+            .map(|number| {
+                let client = client.clone();
+                let key = number.to_string();
+                tokio::spawn(async move { store(&client, "audit.x", &key, "x").await })
+            })
+            .collect();
+        let mut ids = std::collections::BTreeSet::new();
+        for task in tasks {
+            ids.insert(task.await.expect("no panic"));
+        }
+        assert_eq!(ids.len(), 64);
+    });
+}
+
 #[test]
 fn a_client_of_a_node_that_has_stopped_is_told() {
     let fabric = Fabric::new(&["a"]);
@@ -126,8 +185,21 @@ fn a_client_of_a_node_that_has_stopped_is_told() {
         let client = node.client().await.expect("a client");
         store(&client, "audit.x", "k", "x").await;
         assert_eq!(node.stop().await, Exit::Stopped);
-        let answer = client.inspect().await;
-        assert!(answer.is_err(), "{answer:?}");
+        // It is never answered, and does not wait for ever.
+        let producer = client.producer(ProducerOptions {
+            timeout: Span::from_millis(300),
+            ..ProducerOptions::default()
+        });
+        let producer = producer.expect("a producer");
+        for number in 0..20_000 {
+            let late = Record::new(format!("audit.{}", number % 2), "late");
+            let confirm = producer.send(&late).await.expect("taken");
+            if number % 10_000 == 0 {
+                let outcome = confirm.await;
+                assert!(outcome.is_err(), "{outcome:?}");
+            }
+        }
+        client.close().await;
         // The folder is free again, and holds what was confirmed.
         let again = self::nodes(&fabric).await;
         let client = again[0].client().await.expect("a client");
