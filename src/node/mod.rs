@@ -49,7 +49,7 @@ use bytes::Bytes;
 use rand::{RngCore, SeedableRng};
 
 use crate::topology::Topology;
-use crate::types::limits::{PEER_BEAT, STOP_HANDOVER};
+use crate::types::limits::{PEER_BEAT, PUBLISH_OVERHEAD, STOP_HANDOVER};
 use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
 use crate::wire::client::{Refuse, Reply};
 use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
@@ -467,7 +467,11 @@ impl Node {
         let id = payload.as_ref().ok().map(|payload| payload.frame);
         let id = id.and_then(|frame| request_id(frame));
         match payload.and_then(|payload| decode_request(payload.frame)) {
-            Ok(message) => self.handle_request(&client, message.header, &message.records),
+            Ok(message) => {
+                let frame = parts.last().map_or(0, Bytes::len);
+                let records = apart(frame, message.records);
+                self.handle_request(&client, message.header, &records);
+            }
             Err(error) => {
                 self.bad_frames += 1;
                 let refuse = publish::refuse(error.code(), id, error.to_string());
@@ -529,5 +533,15 @@ impl Node {
             level: Level::Error,
             text,
         });
+    }
+}
+
+/// The records of a frame of so many bytes. Those that wait are weighed without their header, so
+/// they keep no large one in memory.
+fn apart(frame: usize, records: Bytes) -> Bytes {
+    let header = frame.saturating_sub(records.len()) as u64;
+    match header > PUBLISH_OVERHEAD {
+        true => Bytes::copy_from_slice(&records),
+        false => records,
     }
 }

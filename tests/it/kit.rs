@@ -47,6 +47,8 @@ pub(crate) struct Fabric {
     interest: BTreeSet<(NodeName, Bytes)>,
     queue: VecDeque<(NodeName, Input)>,
     inboxes: BTreeMap<(NodeName, ClientId), Vec<Message<Reply>>>,
+    /// Which client was asked whether it lives, and when.
+    pub(crate) pings: Vec<(ClientId, Time)>,
     pub(crate) notes: Vec<String>,
     pub(crate) stopped: BTreeSet<NodeName>,
     /// How many folders of a node are gone.
@@ -101,6 +103,7 @@ impl Fabric {
             interest: BTreeSet::new(),
             queue: VecDeque::new(),
             inboxes: BTreeMap::new(),
+            pings: Vec::new(),
             notes: Vec::new(),
             stopped: BTreeSet::new(),
             appended: None,
@@ -492,10 +495,11 @@ impl Fabric {
         let frame = frames.last().expect("a message has a frame");
         let message = decode_reply(frame).expect("a node sends what can be read");
         // A client ignores pings.
-        if !matches!(message.header, Reply::Ping(_)) {
-            let inbox = self.inboxes.entry((name.clone(), client)).or_default();
-            inbox.push(message);
+        if matches!(message.header, Reply::Ping(_)) {
+            return self.pings.push((client, self.now.mono));
         }
+        let inbox = self.inboxes.entry((name.clone(), client)).or_default();
+        inbox.push(message);
     }
 
     /// Whether another large frame arrives.

@@ -488,3 +488,27 @@ fn a_stray_frame_at_the_peers_endpoint_is_logged_and_no_problem() {
         "{problems:?}"
     );
 }
+
+// Promise 5: what waits for a quorum is weighed by its records, and holds no more than them.
+#[test]
+fn promise_5_a_publish_that_waits_keeps_no_large_header() {
+    let mut fabric = Fabric::ready();
+    for node in ["b", "c"] {
+        fabric.kill(node);
+    }
+    let client = fabric.client("a", "one");
+    for (subject, held) in [("x".repeat(100_000), false), (String::new(), true)] {
+        // A header's subject counts for no record that has its own.
+        let publish = Request::Publish(Publish {
+            id: Some(1),
+            subject: Some(subject),
+            ..Publish::default()
+        });
+        let mut body = Vec::new();
+        records::encode_record(&record("audit.x", "k", "small"), &mut body);
+        let frame = encode_request(&publish, &body);
+        fabric.send_frames(&client, vec![frame.clone()]);
+        assert!(fabric.inbox(&client).is_empty(), "it waits");
+        assert_eq!(!frame.is_unique(), held);
+    }
+}

@@ -505,3 +505,34 @@ fn another_key_behind_a_routing_id_is_another_client() {
     let after = say("stock", &hello);
     assert_eq!((after.sessions, after.subscriptions), (1, 0));
 }
+
+// [C39] who is told something and says nothing is asked whether it is there, every two seconds; who
+// wants nothing is left alone.
+#[test]
+fn a_silent_reader_is_sent_a_ping_every_two_seconds() {
+    let mut fabric = Fabric::ready();
+    let reader = fabric.client("a", "reader");
+    let wanted = Subscribe {
+        id: 1,
+        pattern: "audit.#".to_owned(),
+        ..Subscribe::default()
+    };
+    fabric.subscribe(&reader, wanted);
+    let idle = fabric.client("a", "idle");
+    fabric.send(&idle, &Request::Hello(Hello::default()), &[]);
+    let began = fabric.now.mono;
+    fabric.skip(std::time::Duration::from_secs(9));
+    assert!(fabric.pings.iter().all(|(client, _)| *client == reader.id));
+    let asked: Vec<u64> = fabric
+        .pings
+        .iter()
+        .map(|(_, when)| when.since(began).as_millis().div_ceil(1_000))
+        .collect();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    for (number, seconds) in (1..).zip(asked) {
+        assert!(
+            (2 * number..=2 * number + 2).contains(&seconds),
+            "{seconds}"
+        );
+    }
+}
