@@ -96,23 +96,35 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("diff", &["weft diff running.toml next.toml"]),
-    ("bench signal", &["weft bench signal --size 1024 --json"]),
+    (
+        "bench signal",
+        &["weft bench signal --size 128 --runs 5 --json"],
+    ),
     (
         "bench stream",
         &[
-            "weft bench stream --window 1000",
+            "weft bench stream --size 1024 --window 1000 --json",
             "weft bench stream --plot stream.svg",
         ],
     ),
-    ("bench latency", &["weft bench latency --seconds 10"]),
-    ("bench fanout", &["weft bench fanout"]),
-    ("bench history", &["weft bench history"]),
+    (
+        "bench latency",
+        &["weft bench latency --nodes 3 --seconds 10"],
+    ),
+    (
+        "bench fanout",
+        &["weft bench fanout --consumers 10 --size 128"],
+    ),
+    ("bench history", &["weft bench history --mib 4096"]),
     (
         "bench connections",
-        &["weft bench connections --count 5000"],
+        &["weft bench connections --count 5000 --runs 1"],
     ),
-    ("bench recovery", &["weft bench recovery --gib 10"]),
-    ("bench idle", &["weft bench idle"]),
+    ("bench recovery", &["weft bench recovery --gib 10 --runs 5"]),
+    (
+        "bench idle",
+        &["weft bench idle --partitions 64 --seconds 20"],
+    ),
     (
         "drill",
         &[

@@ -23,6 +23,9 @@ use crate::types::{Record, Span, Subject};
 /// A day: who waits longer runs it again.
 const TIMEOUT_MAX: u64 = 86_400;
 
+/// Records whose fate is not printed yet: where nobody reads it, nothing more is sent.
+const CONFIRMS_WAITING: usize = 65_536;
+
 /// `weft publish`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -105,7 +108,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         std::process::exit(1);
     })?;
     let bar = bar(&args);
-    let (sent, confirms) = mpsc::channel();
+    let (sent, confirms) = mpsc::sync_channel(CONFIRMS_WAITING);
     let (fed, told) = thread::scope(|scope| {
         let teller = scope.spawn(|| tell(confirms, &tally, &bar, args.json));
         let fed = wait(feed(&producer, &args, &tally, sent));
@@ -126,7 +129,7 @@ async fn feed(
     producer: &Producer,
     args: &Args,
     tally: &Tally,
-    sent: mpsc::Sender<Confirm>,
+    sent: mpsc::SyncSender<Confirm>,
 ) -> Result<(), Failure> {
     let mut record = Record {
         subject: args.subject.clone(),
@@ -162,7 +165,7 @@ async fn send(
     producer: &Producer,
     record: &Record,
     tally: &Tally,
-    sent: &mpsc::Sender<Confirm>,
+    sent: &mpsc::SyncSender<Confirm>,
 ) -> bool {
     if tally.over.load(Ordering::Acquire) {
         return false;

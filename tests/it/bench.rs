@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::readme::page::{blocks, section};
 use crate::support::weft;
 
 /// Runs a bench with little to do, and checks that every one of these figures was measured, on the
@@ -189,4 +190,22 @@ fn bench_idle_weighs_every_node() {
         nodes.map(Vec::len),
         Some(if cfg!(target_os = "linux") { 3 } else { 0 })
     );
+}
+
+// README's lines run as they are written, if not for as long.
+#[test]
+fn the_lines_of_readme_run() {
+    let readme = include_str!("../../README.md");
+    let block = blocks(section(readme, "Measure it yourself")).remove(0);
+    assert_eq!(block.text.lines().count(), 2, "{}", block.text);
+    for line in block.text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[..2], ["weft", "bench"]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = weft();
+        command.args(&words[1..]);
+        command.args(["--runs", "1", "--seconds", "1", "--data"]);
+        let output = command.arg(folder.path()).output().expect("weft runs");
+        assert_eq!(output.status.code(), Some(0), "{line}: {output:?}");
+    }
 }

@@ -1,8 +1,6 @@
 //! `weft bench connections`: clients that have said `hello` and nothing since, and the memory that
 //! each takes of its node.
 
-use rustix::process::{Resource, getrlimit, setrlimit};
-
 use super::Common;
 use super::account::Account;
 use super::fabric::{Fabric, Folder, Shape};
@@ -10,11 +8,11 @@ use super::figures::Report;
 use super::part::{Made, Order, Part};
 use super::process::{Process, resident_bytes};
 use super::reference::endpoint;
+use crate::actor::raise_open_files;
 use crate::cli::Failure;
 
 /// `weft bench connections`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench connections --count 5000 --runs 1")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,
@@ -34,16 +32,16 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
     report.set("clients", count);
     report.set("processes", 2);
     args.common.describe(&mut report);
-    raise_open_files(u64::from(args.count));
+    // A DEALER takes two. If there are fewer, a connection fails, and says so.
+    let _ = raise_open_files(2 * u64::from(args.count) + 1_024);
     for _ in 0..args.common.runs {
         // A node that had these clients before would keep what they took.
         let folder = Folder::new(args.common.data.as_deref())?;
         let fabric = Fabric::start(
             folder.path(),
             Shape {
-                nodes: 1,
-                partitions: 1,
                 sessions_max: 10_000,
+                ..Shape::of(1)
             },
         )?;
         let node = fabric.pids().first().copied().unwrap_or_default();
@@ -65,17 +63,6 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
         router.stop()?;
     }
     Ok(report)
-}
-
-/// A DEALER takes two files. Processes that are started from now on may open as many.
-fn raise_open_files(clients: u64) {
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = 2 * clients + 1_024;
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(limit.maximum.unwrap_or(wanted).min(wanted));
-        // If that fails, a connection does, and says so.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
 }
 
 /// Memory of a process before and with its clients.

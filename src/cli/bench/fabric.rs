@@ -196,6 +196,15 @@ impl Drop for Fabric {
 }
 
 impl Shape {
+    /// So many nodes, with a stream of one partition.
+    pub(super) fn of(nodes: usize) -> Self {
+        Self {
+            nodes,
+            partitions: 1,
+            sessions_max: 100,
+        }
+    }
+
     fn topology(self, ports: &[[u16; 3]]) -> String {
         let mut text = "[fabric]\nname = \"bench\"\nepoch = 1\n".to_owned();
         for (number, [clients, peers, signals]) in ports.iter().enumerate() {

@@ -7,7 +7,6 @@ use crate::cli::Failure;
 
 /// `weft bench fanout`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench fanout --consumers 10 --size 128")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,

@@ -23,7 +23,6 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// `weft bench history`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench history --mib 4096")]
 #[command(mut_arg("size", |arg| arg.default_value("1024")))]
 pub(super) struct Args {
     #[command(flatten)]
@@ -50,14 +49,7 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
     report.set("processes", 3);
     args.common.describe(&mut report);
     let folder = Folder::new(args.common.data.as_deref())?;
-    let fabric = Fabric::start(
-        folder.path(),
-        Shape {
-            nodes: 1,
-            partitions: 1,
-            sessions_max: 100,
-        },
-    )?;
+    let fabric = Fabric::start(folder.path(), Shape::of(1))?;
     let records = (args.mib << 20).div_ceil(size as u64);
     let filling = Common {
         records: Some(records),

@@ -18,7 +18,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// `weft bench idle`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench idle --partitions 64 --seconds 20")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,
@@ -43,9 +42,8 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
     let fabric = Fabric::start(
         folder.path(),
         Shape {
-            nodes: NODES,
             partitions,
-            sessions_max: 100,
+            ..Shape::of(NODES)
         },
     )?;
     let work = args.common.work();

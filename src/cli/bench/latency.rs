@@ -9,7 +9,7 @@ use super::figures::Report;
 use super::process::per_million;
 use super::reference::{append, latency, rate, round_trip};
 use super::stream::{publish, read_back};
-use super::{Common, Size};
+use super::{Common, Replicas, Size};
 use crate::cli::Failure;
 
 /// What the disk writes beside a record: a page.
@@ -17,7 +17,6 @@ const APPEND_BYTES: usize = 4_096;
 
 /// `weft bench latency`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench latency --nodes 3 --seconds 10")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,
@@ -26,10 +25,8 @@ pub(super) struct Args {
     /// Draw the percentiles into this file, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Nodes, each with a replica
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
-    nodes: u8,
+    #[command(flatten)]
+    replicas: Replicas,
 }
 
 pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
@@ -43,17 +40,10 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
     report.set("records_per_frame", 1);
     report.set("confirm", "quorum");
     report.set("in_flight", 1);
-    report.set("processes", args.nodes + 1);
+    report.set("processes", args.replicas.nodes + 1);
     args.common.describe(&mut report);
     let folder = Folder::new(args.common.data.as_deref())?;
-    let fabric = Fabric::start(
-        folder.path(),
-        Shape {
-            nodes: usize::from(args.nodes),
-            partitions: 1,
-            sessions_max: 100,
-        },
-    )?;
+    let fabric = Fabric::start(folder.path(), Shape::of(usize::from(args.replicas.nodes)))?;
     let work = args.common.work();
     let mut first = 0;
     for _ in 0..args.common.runs {

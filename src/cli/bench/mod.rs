@@ -84,6 +84,15 @@ struct Common {
     json: bool,
 }
 
+/// How many nodes sync.
+#[derive(Debug, Clone, clap::Args)]
+struct Replicas {
+    /// Nodes, each with a replica
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
+    nodes: u8,
+}
+
 /// How large records are.
 #[derive(Debug, Clone, clap::Args)]
 struct Size {

@@ -23,7 +23,6 @@ const SERVES: Duration = Duration::from_secs(600);
 
 /// `weft bench recovery`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench recovery --gib 10 --runs 5")]
 #[command(mut_arg("size", |arg| arg.default_value("1024")))]
 pub(super) struct Args {
     #[command(flatten)]
@@ -55,14 +54,7 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
 
 fn start(folder: &Path, nodes: usize) -> Result<Fabric, Failure> {
     fs::create_dir_all(folder).map_err(Failure::internal)?;
-    Fabric::start(
-        folder,
-        Shape {
-            nodes,
-            partitions: 1,
-            sessions_max: 100,
-        },
-    )
+    Fabric::start(folder, Shape::of(nodes))
 }
 
 /// Kills the leader after a third of each run. The record on its way then is the one that waits the

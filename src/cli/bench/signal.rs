@@ -14,7 +14,6 @@ use crate::cli::Failure;
 
 /// `weft bench signal`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench signal --size 128 --runs 5 --json")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,
@@ -59,14 +58,7 @@ pub(super) fn compare(
 ) -> Result<(), Failure> {
     common.describe(report);
     let folder = Folder::new(common.data.as_deref())?;
-    let fabric = Fabric::start(
-        folder.path(),
-        Shape {
-            nodes: 1,
-            partitions: 1,
-            sessions_max: 100,
-        },
-    )?;
+    let fabric = Fabric::start(folder.path(), Shape::of(1))?;
     for _ in 0..common.runs {
         run(&fabric, size, consumers, common.work(), report)?;
         let raw = forward(size, consumers, common.work())?;

@@ -10,7 +10,7 @@ use super::figures::Report;
 use super::part::{Made, Order, Part, Ready, Received};
 use super::process::{Process, Spent, per_million, spent};
 use super::reference::{append, forward, latency, rate, run};
-use super::{Common, Size};
+use super::{Common, Replicas, Size};
 use crate::cli::Failure;
 
 /// A group smaller than this is written as large: a disk writes whole pages.
@@ -18,7 +18,6 @@ const GROUP_BYTES_MIN: usize = 4_096;
 
 /// `weft bench stream`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: weft bench stream --size 1024 --window 1000 --json")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,
@@ -31,10 +30,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     window: u32,
-    /// Nodes, each with a replica
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
-    nodes: u8,
+    #[command(flatten)]
+    replicas: Replicas,
 }
 
 /// Confirmed records that a producer published, and what that took.
@@ -54,7 +51,7 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
             ("raw forwarder", 1, "forwarded_per_s"),
             ("one disk", 1, "records_per_s"),
         ];
-        let title = format!("confirmed by a majority of {}", args.nodes);
+        let title = format!("confirmed by a majority of {}", args.replicas.nodes);
         let drawn = chart::sizes(&title, &lines, &mut report, |size| measure_size(args, size))?;
         chart::write(file, &drawn)?;
     }
@@ -71,17 +68,10 @@ fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
     report.set("record_bytes", size);
     report.set("confirm", "quorum");
     report.set("in_flight", args.window);
-    report.set("processes", args.nodes + 1);
+    report.set("processes", args.replicas.nodes + 1);
     args.common.describe(&mut report);
     let folder = Folder::new(args.common.data.as_deref())?;
-    let fabric = Fabric::start(
-        folder.path(),
-        Shape {
-            nodes: usize::from(args.nodes),
-            partitions: 1,
-            sessions_max: 100,
-        },
-    )?;
+    let fabric = Fabric::start(folder.path(), Shape::of(usize::from(args.replicas.nodes)))?;
     let mut first = 0;
     for _ in 0..args.common.runs {
         let published = publish(&fabric, size, args.window as usize, first, &args.common)?;
