@@ -7,17 +7,17 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
-use serde_bytes::ByteBuf;
+use bytes::Bytes;
 
-use crate::types::limits::{FRAME_OVERHEAD, RECORDS_PER_PUBLISH};
-use crate::types::{Partition, RecordId, Span, Time};
-use crate::wire::client::{ConfirmLevel, Confirmed, Publish, Refuse, Request};
-use crate::wire::{Code, encode_request, records};
+use crate::types::limits::{DELIVER_BYTES_MAX, FRAME_OVERHEAD};
+use crate::types::{Span, Time};
+use crate::wire::Code;
+use crate::wire::client::{ConfirmLevel, Confirmed, Refuse};
 
+use super::bundle::Bundle;
 use super::error::{PublishError, Refusal};
+use super::flight::Flight;
 use super::options::Level;
-use super::producer::{Outcome, Promise, Receipt};
 
 /// Records in one frame: enough that their frame's own cost vanishes, and one record that a node
 /// refuses does not hold many others up.
@@ -26,35 +26,21 @@ const BUNDLE_RECORDS: usize = 8_192;
 /// Bytes of records in one frame: what a node forwards and replicates without delaying others.
 const BUNDLE_BYTES: usize = 1 << 20;
 
-/// A node answers every publish within 5 s; after this long the answer is lost.
-const ANSWER_TIMEOUT: Span = Span::from_millis(7_500);
-
-/// The pause before a retry, where the node gives no hint; it doubles up to [`RETRY_MAX`].
-const RETRY_MIN: Span = Span::from_millis(50);
+/// The same where nothing is confirmed: a node delivers that much of signals in one frame.
+const SIGNAL_BYTES: usize = DELIVER_BYTES_MAX as usize;
 
 /// A node that reaches no leader for so long after it said so first may be cut off from one that
 /// others reach. It says so within 5 s of each publish.
 const CUT_OFF: Span = Span::from_secs(4);
 
-/// See [`RETRY_MIN`].
-const RETRY_MAX: Span = Span::from_secs(1);
-
-/// One record that waits for its turn.
-#[derive(Debug)]
-pub(super) struct Queued {
-    /// Its subject.
-    pub(super) subject: String,
-    /// All of it, encoded, subject included.
-    pub(super) bytes: Bytes,
-    /// Kept once its outcome is known.
-    pub(super) promise: Promise,
-    /// When it came.
-    pub(super) since: Time,
-}
+/// Frames of signals in flight at once: the node and the client work on one each.
+const SIGNALS_IN_FLIGHT: usize = 2;
 
 /// A frame that the lane wants sent.
 #[derive(Debug)]
 pub(super) struct Sending {
+    /// The `id` of the publish.
+    pub(super) publish: u64,
     pub(super) frame: Bytes,
     /// Whether a `hello` must follow, whose answer ends the wait.
     pub(super) fence: bool,
@@ -67,8 +53,11 @@ pub(super) struct Lane {
     timeout: Span,
     producer: Bytes,
     sequence: u64,
-    queue: VecDeque<Queued>,
-    flight: Option<Flight>,
+    queue: VecDeque<Bundle>,
+    /// Frames on their way, in order.
+    flights: VecDeque<Flight>,
+    /// How many there may be.
+    flights_max: usize,
     /// When a node last answered for records of this lane, and whether one has since that was
     /// noted: a record's time is over if so long nothing went on, and not because many wait before
     /// it.
@@ -81,42 +70,18 @@ pub(super) struct Lane {
     sending: Vec<Sending>,
 }
 
-#[derive(Debug)]
-struct Flight {
-    id: u64,
-    sequence: u64,
-    level: ConfirmLevel,
-    records: Vec<Queued>,
-    slots: Vec<Slot>,
-    since: Time,
-    /// When it was last sent on the connection in use.
-    sent: Option<Time>,
-    /// When it is to be sent again.
-    again: Option<Time>,
-    attempts: u32,
-    /// Whether an attempt was made of which nobody knows what became.
-    unsure: bool,
-    refusal: Option<Refusal>,
-}
-
-/// What is known of one record in flight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Slot {
-    Open,
-    Again,
-    Done(Outcome),
-}
-
 impl Lane {
-    /// `producer` must be of this lane alone.
-    pub(super) fn new(level: Level, timeout: Span, producer: Bytes) -> Self {
+    /// `producer` must be of this lane alone. `signals` says that nothing of it is ever stored, and
+    /// that the node refuses none of it: then several frames are on their way at once.
+    pub(super) fn new(level: Level, signals: bool, timeout: Span, producer: Bytes) -> Self {
         Self {
             level,
             timeout,
             producer,
             sequence: 0,
             queue: VecDeque::new(),
-            flight: None,
+            flights: VecDeque::new(),
+            flights_max: if signals { SIGNALS_IN_FLIGHT } else { 1 },
             moved: Time(0),
             moves: false,
             bundle_max: BUNDLE_RECORDS,
@@ -132,12 +97,12 @@ impl Lane {
 
     /// Whether records wait or are in flight.
     pub(super) fn is_busy(&self) -> bool {
-        self.flight.is_some() || !self.queue.is_empty()
+        !self.flights.is_empty() || !self.queue.is_empty()
     }
 
     /// Whether an answer of the node is awaited now.
     pub(super) fn awaits_answer(&self) -> bool {
-        matches!(&self.flight, Some(flight) if flight.sent.is_some() && flight.again.is_none())
+        self.flights.iter().any(Flight::awaits_answer)
     }
 
     /// What the node in use says for long about why it can store nothing, if another one may.
@@ -145,13 +110,13 @@ impl Lane {
         let long = self
             .cut_off
             .is_some_and(|since| now.since(since) >= CUT_OFF);
-        let refusal = self.flight.as_ref()?.refusal.as_ref()?;
+        let refusal = self.flights.front()?.refusal.as_ref()?;
         long.then(|| refusal.message.clone())
     }
 
-    /// The `id` of the frame in flight.
-    pub(super) fn flight_id(&self) -> Option<u64> {
-        self.flight.as_ref().map(|flight| flight.id)
+    /// Whether the publish of this `id` is on its way.
+    pub(super) fn carries(&self, publish: u64) -> bool {
+        self.flights.iter().any(|flight| flight.id == publish)
     }
 
     /// What to send, in order.
@@ -159,27 +124,30 @@ impl Lane {
         std::mem::take(&mut self.sending)
     }
 
-    /// A record to publish.
-    pub(super) fn handle_record(&mut self, record: Queued) {
-        self.queue.push_back(record);
+    /// Records to publish, of which the node takes none with more bytes than `record_max`.
+    pub(super) fn handle_bundle(&mut self, mut bundle: Bundle, record_max: Option<u64>) {
+        let record_max = record_max.map_or(usize::MAX, |max| max as usize);
+        while let Some(at) = bundle.first_longer(record_max) {
+            if at > 0 {
+                self.queue.push_back(bundle.split_to(at));
+            }
+            let long = bundle.split_to(1);
+            let text = format!(
+                "the record has {} bytes encoded; its channel allows {record_max} (max_record)",
+                long.first_len()
+            );
+            long.refuse(too_large(text).into());
+        }
+        if bundle.count() > 0 {
+            self.queue.push_back(bundle);
+        }
     }
 
     /// The connection is lost. What was sent on it may or may not have arrived.
     pub(super) fn handle_lost(&mut self) {
         self.cut_off = None;
-        let Some(flight) = &mut self.flight else {
-            return;
-        };
-        if flight.sent.take().is_none() {
-            return;
-        }
-        // The next node is asked at once: what this one said of its own time is past.
-        flight.unsure |= flight.again.take().is_none();
-        if flight.level == ConfirmLevel::None && flight.unsure {
-            let why = "the connection was lost before the node was known to have taken it";
-            flight.settle_open(|| Err(PublishError::Unknown(why.to_owned())));
-            self.finish_if_settled();
-        }
+        self.flights.iter_mut().for_each(Flight::handle_lost);
+        self.finish_settled();
     }
 
     /// Moves on: ends what took too long, and if the node is there (`frame_max` is known), sends
@@ -192,219 +160,167 @@ impl Lane {
         let Some(frame_max) = frame_max else {
             return;
         };
-        while self.flight.is_none() && !self.queue.is_empty() {
+        while self.flights.len() < self.flights_max && !self.queue.is_empty() {
             self.load(frame_max, next_id);
         }
-        let Some(flight) = &mut self.flight else {
-            return;
-        };
-        let due = match (flight.sent, flight.again) {
-            (_, Some(again)) => again <= now,
-            (None, None) => true,
-            (Some(sent), None) => {
-                let silent = now.since(sent) >= ANSWER_TIMEOUT;
-                flight.unsure |= silent;
-                silent
+        for flight in &mut self.flights {
+            if flight.is_due(now) {
+                self.sending.push(Sending {
+                    publish: flight.id,
+                    frame: flight.frame(&self.producer, now),
+                    fence: flight.level == ConfirmLevel::None,
+                });
+            } else if !flight.awaits_answer() {
+                // Those behind it wait with it.
+                break;
             }
-        };
-        if due {
-            self.send(now);
         }
     }
 
-    /// The node confirms (a part of) the frame in flight.
+    /// The node confirms (a part of) a frame in flight.
     pub(super) fn handle_confirm(&mut self, confirm: &Confirmed) {
         self.cut_off = None;
-        self.moves = true;
-        let Some(flight) = &mut self.flight else {
+        let Some(flight) = self.flight(confirm.id) else {
             return;
         };
-        for run in &confirm.runs {
-            let partition = Partition::new(&confirm.channel.as_str().into(), run.partition);
-            for step in 0..run.count.min(RECORDS_PER_PUBLISH) {
-                let position = usize::try_from(run.record + step).unwrap_or(usize::MAX);
-                if let Some(slot @ (Slot::Open | Slot::Again)) = flight.slots.get_mut(position) {
-                    *slot = Slot::Done(Ok(Receipt::Stored {
-                        id: RecordId {
-                            partition: partition.clone(),
-                            offset: run.offset + step,
-                        },
-                        repeated: confirm.repeated,
-                    }));
-                }
-            }
-        }
-        self.bundle_max = (self.bundle_max * 2).min(BUNDLE_RECORDS);
-        self.finish_if_settled();
+        flight.handle_confirm(confirm);
+        self.go_on();
     }
 
-    /// The node has handled everything sent before the fence.
-    pub(super) fn handle_fence(&mut self) {
-        let Some(flight) = &mut self.flight else {
-            return;
-        };
-        if flight.level != ConfirmLevel::None || flight.again.is_some() {
-            return;
+    /// The node has handled everything sent before the fence of this publish.
+    pub(super) fn handle_fence(&mut self, publish: Option<u64>) {
+        if self.flight(publish).is_some_and(Flight::handle_fence) {
+            self.go_on();
         }
-        flight.settle_open(|| Ok(Receipt::Taken));
-        self.moves = true;
-        self.bundle_max = (self.bundle_max * 2).min(BUNDLE_RECORDS);
-        self.finish_if_settled();
     }
 
-    /// The node refuses (a part of) the frame in flight.
+    /// The node refuses (a part of) a frame in flight.
     pub(super) fn handle_refuse(&mut self, refuse: &Refuse, now: Time) {
-        let Some(flight) = &mut self.flight else {
+        let best = self.level == Level::Best;
+        let Some(flight) = self.flight(refuse.id) else {
             return;
         };
         let code = Code::from_number(refuse.code);
         let whole = refuse.records.is_empty() && refuse.partition.is_none();
-        if whole && code == Some(Code::ConfirmNotOffered) && self.level == Level::Best {
+        if whole && code == Some(Code::ConfirmNotOffered) && best {
             // Of a channel that this client's node had not declared.
             self.level = Level::None;
-            self.unload();
-            return;
+            return self.unload(refuse.id);
         }
         let single = matches!(
             code,
             Some(Code::TooLarge | Code::BadRecord | Code::BadFrame)
         );
-        if whole && single && flight.records.len() > 1 && !flight.unsure {
-            self.bundle_max = flight.records.len() / 2;
-            self.unload();
-            return;
+        if whole && single && flight.count > 1 && !flight.unsure {
+            self.bundle_max = flight.count / 2;
+            return self.unload(refuse.id);
         }
-        let refusal = Refusal::from(refuse);
-        flight.unsure |= code == Some(Code::OutcomeUnknown);
-        let answer = match refuse.retry {
-            true => Slot::Again,
-            false => Slot::Done(Err(refusal.clone().into())),
-        };
-        flight.mark(&refuse.records, answer);
+        flight.handle_refuse(refuse, now);
         self.moves |= !refuse.retry;
-        if refuse.retry {
-            let pause = Span(RETRY_MIN.0 << flight.attempts.min(8)).min(RETRY_MAX);
-            let hint = refuse.retry_after_ms.map(Span::from_millis);
-            let at = now + hint.unwrap_or(pause);
-            flight.again = Some(flight.again.map_or(at, |other| other.max(at)));
-            if matches!(code, Some(Code::NoLeader | Code::OutcomeUnknown)) {
-                self.cut_off.get_or_insert(now);
-            }
-            flight.refusal = Some(refusal);
+        if refuse.retry && matches!(code, Some(Code::NoLeader | Code::OutcomeUnknown)) {
+            self.cut_off.get_or_insert(now);
         }
-        self.finish_if_settled();
+        self.finish_settled();
     }
 
     /// When `advance` must be called next, at the latest.
     pub(super) fn due(&self) -> Option<Time> {
-        let Some(flight) = self.flight.as_ref() else {
-            return self.queue.front().map(|front| self.expires(front));
-        };
-        let expires = flight.since + self.timeout;
-        let silent = flight.sent.map(|sent| sent + ANSWER_TIMEOUT);
-        let next = flight.again.or(silent).unwrap_or(expires);
-        Some(next.min(expires))
+        let flights = self.flights.iter().map(|flight| flight.due(self.timeout));
+        let queued = || self.queue.front().map(|front| self.expires(front));
+        flights.min().or_else(queued)
     }
 
     /// Gives everything up: the client ends, and has waited long enough.
     pub(super) fn give_up(&mut self, why: &str) {
-        if let Some(flight) = &mut self.flight {
-            flight.give_up(why);
+        let flights = self.flights.iter_mut();
+        flights.for_each(|flight| flight.give_up(why));
+        self.finish_settled();
+        for bundle in self.queue.drain(..) {
+            bundle.refuse(PublishError::NotSent(why.to_owned()));
         }
-        self.finish_if_settled();
-        for record in self.queue.drain(..) {
-            let outcome = Err(PublishError::NotSent(why.to_owned()));
-            record.promise.keep(outcome);
-        }
+    }
+
+    /// The frame in flight of this publish.
+    fn flight(&mut self, publish: Option<u64>) -> Option<&mut Flight> {
+        let mut flights = self.flights.iter_mut();
+        flights.find(|flight| Some(flight.id) == publish)
+    }
+
+    /// The node took records: so frames may grow again.
+    fn go_on(&mut self) {
+        self.moves = true;
+        self.bundle_max = (self.bundle_max * 2).min(BUNDLE_RECORDS);
+        self.finish_settled();
     }
 
     /// Takes the next frame's records from the queue.
     fn load(&mut self, frame_max: u64, next_id: &mut u64) {
         let room = usize::try_from(frame_max.saturating_sub(FRAME_OVERHEAD)).unwrap_or(usize::MAX);
-        let Some(first) = self.queue.pop_front() else {
+        let Some(first) = self.queue.front_mut() else {
             return;
         };
-        if first.bytes.len() > room {
-            let refusal = too_large(first.bytes.len(), room);
-            first.promise.keep(Err(refusal.into()));
+        let first_len = first.first_len();
+        if first_len > room {
+            let refusal = too_large(format!(
+                "the record has {first_len} bytes encoded; the node takes frames with {room}"
+            ));
+            let first = first.split_to(1);
+            self.queue.retain(|bundle| bundle.count() > 0);
+            return first.refuse(refusal.into());
+        }
+        let (level, most) = match self.level {
+            Level::None => (ConfirmLevel::None, SIGNAL_BYTES),
+            Level::Best | Level::Quorum => (ConfirmLevel::Quorum, BUNDLE_BYTES),
+        };
+        // A larger one goes alone.
+        let bundles = self.unqueue(room.min(most).max(first_len));
+        let Some(since) = bundles.first().map(|first| first.since.max(self.moved)) else {
             return;
-        }
-        let mut bytes = first.bytes.len();
-        let since = first.since.max(self.moved);
-        let mut records = vec![first];
-        while let Some(next) = self.queue.front() {
-            bytes += next.bytes.len();
-            let full = bytes > room.min(BUNDLE_BYTES) || records.len() >= self.bundle_max.max(1);
-            if full {
-                break;
-            }
-            records.extend(self.queue.pop_front());
-        }
+        };
         *next_id += 1;
         self.sequence += 1;
-        self.flight = Some(Flight {
-            id: *next_id,
-            sequence: self.sequence,
-            level: match self.level {
-                Level::None => ConfirmLevel::None,
-                Level::Best | Level::Quorum => ConfirmLevel::Quorum,
-            },
-            slots: vec![Slot::Open; records.len()],
-            records,
-            since,
-            sent: None,
-            again: None,
-            attempts: 0,
-            unsure: false,
-            refusal: None,
-        });
+        let flight = Flight::new((*next_id, self.sequence), level, bundles, since);
+        self.flights.push_back(flight);
     }
 
-    /// Puts the records in flight back to the head of the queue; none of them is stored. They will
-    /// travel under new sequences.
-    fn unload(&mut self) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        for record in flight.records.into_iter().rev() {
-            self.queue.push_front(record);
+    /// Takes so many bytes of records from the head of the queue, and no more than a frame holds.
+    fn unqueue(&mut self, mut bytes_max: usize) -> Vec<Bundle> {
+        let mut count_max = self.bundle_max.max(1);
+        let mut taken = Vec::new();
+        while let Some(front) = self.queue.front_mut() {
+            let count = front.fitting(bytes_max).min(count_max);
+            let bundle = match count < front.count() {
+                true if count == 0 => None,
+                true => Some(front.split_to(count)),
+                false => self.queue.pop_front(),
+            };
+            let Some(bundle) = bundle else { break };
+            bytes_max -= bundle.bytes().len();
+            count_max -= count;
+            taken.push(bundle);
         }
+        taken
     }
 
-    fn send(&mut self, now: Time) {
-        let Some(flight) = &mut self.flight else {
+    /// Puts the records of a frame back to the head of the queue, with those behind it that were
+    /// not sent; none of them is stored. They will travel under new sequences.
+    fn unload(&mut self, publish: Option<u64>) {
+        let is_it = |flight: &Flight| Some(flight.id) == publish;
+        let Some(at) = self.flights.iter().position(is_it) else {
             return;
         };
-        flight.sent = Some(now);
-        flight.again = None;
-        flight.attempts += 1;
-        for slot in &mut flight.slots {
-            if *slot == Slot::Again {
-                *slot = Slot::Open;
-            }
+        let behind = self.flights.split_off(at);
+        let back = |flight: &Flight| is_it(flight) || !flight.was_sent();
+        let (back, sent): (Vec<_>, Vec<_>) = behind.into_iter().partition(back);
+        self.flights.extend(sent);
+        let bundles = back.into_iter().flat_map(|flight| flight.bundles);
+        for bundle in bundles.rev().collect::<Vec<_>>() {
+            self.queue.push_front(bundle);
         }
-        let mut body = BytesMut::new();
-        for record in &flight.records {
-            body.extend_from_slice(&record.bytes);
-        }
-        let numbered = flight.level == ConfirmLevel::Quorum;
-        let header = Request::Publish(Publish {
-            id: Some(flight.id),
-            confirm: Some(flight.level),
-            producer: numbered.then(|| ByteBuf::from(self.producer.to_vec())),
-            sequence: numbered.then_some(flight.sequence),
-            count: Some(flight.records.len() as u64),
-            crc: Some(records::crc(&body)),
-            ..Publish::default()
-        });
-        self.sending.push(Sending {
-            frame: encode_request(&header, &body),
-            fence: flight.level == ConfirmLevel::None,
-        });
     }
 
     /// When a record that waits has had its time.
-    fn expires(&self, waiting: &Queued) -> Time {
+    fn expires(&self, waiting: &Bundle) -> Time {
         waiting.since.max(self.moved) + self.timeout
     }
 
@@ -413,91 +329,34 @@ impl Lane {
             true => "no answer in time",
             false => "no node could be reached in time",
         };
-        if let Some(flight) = &mut self.flight {
-            if now.since(flight.since) < self.timeout {
-                return;
+        for flight in &mut self.flights {
+            if now.since(flight.since) >= self.timeout {
+                flight.give_up(why);
             }
-            flight.give_up(why);
-            self.finish_if_settled();
+        }
+        self.finish_settled();
+        if !self.flights.is_empty() {
+            return;
         }
         while let Some(front) = self.queue.front()
             && self.expires(front) <= now
-            && let Some(record) = self.queue.pop_front()
+            && let Some(bundle) = self.queue.pop_front()
         {
-            let outcome = Err(PublishError::NotSent(why.to_owned()));
-            record.promise.keep(outcome);
+            bundle.refuse(PublishError::NotSent(why.to_owned()));
         }
     }
 
-    /// Tells the outcomes of the frame in flight, if all its records have one.
-    fn finish_if_settled(&mut self) {
-        let settled = |flight: &Flight| {
-            let done = |slot: &Slot| matches!(slot, Slot::Done(_));
-            flight.slots.iter().all(done)
-        };
-        let Some(flight) = self.flight.take_if(|flight| settled(flight)) else {
-            return;
-        };
-        let mut rooms = None;
-        // Whoever waits for the first finds all the others told as well, and is woken once.
-        for (record, slot) in flight.records.into_iter().zip(flight.slots).rev() {
-            if let Slot::Done(outcome) = slot {
-                record.promise.keep_room(outcome, &mut rooms);
-            }
+    /// Tells the outcomes of the first frames in flight, as long as all their records have one.
+    fn finish_settled(&mut self) {
+        while let Some(first) = self.flights.front_mut()
+            && first.is_settled()
+            && let Some(flight) = self.flights.pop_front()
+        {
+            flight.tell();
         }
     }
 }
 
-impl Flight {
-    /// Writes `answer` to the records at `positions` (all, if there are none) that have no outcome.
-    fn mark(&mut self, positions: &[u64], answer: Slot) {
-        let put = |slot: &mut Slot| {
-            if !matches!(slot, Slot::Done(_)) {
-                *slot = answer.clone();
-            }
-        };
-        if positions.is_empty() {
-            self.slots.iter_mut().for_each(put);
-            return;
-        }
-        for position in positions {
-            let position = usize::try_from(*position).unwrap_or(usize::MAX);
-            if let Some(slot) = self.slots.get_mut(position) {
-                put(slot);
-            }
-        }
-    }
-
-    fn settle_open(&mut self, outcome: impl Fn() -> Outcome) {
-        for slot in &mut self.slots {
-            if !matches!(slot, Slot::Done(_)) {
-                *slot = Slot::Done(outcome());
-            }
-        }
-    }
-
-    /// Settles what has no outcome with what is known of it.
-    fn give_up(&mut self, why: &str) {
-        let refusal = self.refusal.clone();
-        let unsure = self.unsure;
-        let sent = self.sent.is_some() && self.again.is_none();
-        for slot in &mut self.slots {
-            let open = match slot {
-                Slot::Open => sent,
-                Slot::Again => false,
-                Slot::Done(_) => continue,
-            };
-            *slot = Slot::Done(Err(match (&refusal, unsure || open) {
-                (Some(refusal), true) => PublishError::Unknown(format!("{why}; last: {refusal}")),
-                (None, true) => PublishError::Unknown(why.to_owned()),
-                (Some(refusal), false) => PublishError::Refused(refusal.clone()),
-                (None, false) => PublishError::NotSent(why.to_owned()),
-            }));
-        }
-    }
-}
-
-fn too_large(bytes: usize, room: usize) -> Refusal {
-    let text = format!("the record has {bytes} bytes encoded; the node takes frames with {room}");
+fn too_large(text: String) -> Refusal {
     Refusal::from(&Code::TooLarge.refuse(None, text))
 }

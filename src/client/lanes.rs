@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::bundle::Bundle;
 use super::error::PublishError;
-use super::lane::{Lane, Queued, Sending};
+use super::lane::{Lane, Sending};
 use super::options::{Level, ProducerOptions};
 use crate::types::{ChannelName, Pattern, Span, Time};
 use crate::wire::client::DeclaredChannel;
@@ -46,6 +47,8 @@ struct Known {
     subjects: Vec<Pattern>,
     /// Whether a publish to it may ask for a confirm.
     confirms: bool,
+    /// The most bytes that a record may have, if the node said so.
+    max_record: Option<u64>,
 }
 
 impl Lanes {
@@ -78,25 +81,27 @@ impl Lanes {
                     .filter_map(|text| Pattern::parse(text).ok())
                     .collect(),
                 confirms: channel.kind != "signal",
+                max_record: channel.max_record,
             }
         });
         self.channels = known.collect();
     }
 
-    /// A record to publish.
-    pub(super) fn handle_record(&mut self, producer: u64, record: Queued) {
+    /// Records to publish.
+    pub(super) fn handle_bundle(&mut self, producer: u64, mut bundle: Bundle, now: Time) {
         let Some(numbered) = self.producers.get(&producer) else {
             let closed = "the producer is closed".to_owned();
-            record.promise.keep(Err(PublishError::NotSent(closed)));
-            return;
+            return bundle.refuse(PublishError::NotSent(closed));
         };
-        let captures = |known: &&Known| known.subjects.iter().any(|p| p.matches(&record.subject));
+        bundle.since = now;
+        let captures = |known: &&Known| known.subjects.iter().any(|p| p.matches(&bundle.subject));
         let known = self.channels.iter().find(captures);
+        let record_max = known.and_then(|known| known.max_record);
         let road = match known {
-            Some(known) if !self.is_alone(producer, &record.subject) => {
+            Some(known) if !self.is_alone(producer, &bundle.subject) => {
                 Road::Channel(known.name.clone())
             }
-            _ => Road::Subject(record.subject.clone()),
+            _ => Road::Subject(bundle.subject.clone()),
         };
         let lane = self.lanes.entry((producer, road)).or_insert_with(|| {
             let level = match (numbered.options.level, known) {
@@ -106,9 +111,10 @@ impl Lanes {
             // Each lane has its own sequences, so it is a producer of its own.
             self.made += 1;
             let id = [&numbered.id[..], &self.made.to_be_bytes()].concat();
-            Lane::new(level, numbered.options.timeout, Bytes::from(id))
+            let signals = known.is_some_and(|known| !known.confirms && record_max.is_some());
+            Lane::new(level, signals, numbered.options.timeout, Bytes::from(id))
         });
-        lane.handle_record(record);
+        lane.handle_bundle(bundle, record_max);
     }
 
     /// Whether records of this subject are on their way by themselves, since a node before this one
@@ -125,7 +131,7 @@ impl Lanes {
     pub(super) fn of(&mut self, publish: Option<u64>) -> Option<&mut Lane> {
         let publish = publish?;
         let mut lanes = self.lanes.values_mut();
-        lanes.find(|lane| lane.flight_id() == Some(publish))
+        lanes.find(|lane| lane.carries(publish))
     }
 
     /// The connection is lost.
@@ -141,15 +147,10 @@ impl Lanes {
         self.forget_closed();
     }
 
-    /// What to send, each with its publish's `id`.
-    pub(super) fn take_sending(&mut self) -> Vec<(u64, Sending)> {
+    /// What to send, in order.
+    pub(super) fn take_sending(&mut self) -> Vec<Sending> {
         let lanes = self.lanes.values_mut();
-        let sending = lanes.flat_map(|lane| {
-            let publish = lane.flight_id().unwrap_or_default();
-            let sending = lane.take_sending().into_iter();
-            sending.map(move |sending| (publish, sending))
-        });
-        sending.collect()
+        lanes.flat_map(Lane::take_sending).collect()
     }
 
     /// When `advance` must be called next, at the latest.

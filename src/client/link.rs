@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::bell::Bell;
 use super::error::ClientError;
+use super::intake::IntakeEnd;
 use super::reader::ReaderEvent;
 use super::session::Command;
 use crate::wire::client::{CursorReply, Reply};
@@ -38,8 +39,8 @@ pub(super) struct Order {
 /// Where answers go.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// The room of a producer, which is closed with it.
-    Lane(u64, RoomEnd),
+    /// The other end of what a producer gives.
+    Lane(u64, IntakeEnd),
     /// Events of a subscription.
     Reader(u64, mpsc::UnboundedSender<ReaderEvent>),
     /// The answer to a question.
@@ -48,17 +49,6 @@ pub(super) enum Answer {
     Cursor(u64, oneshot::Sender<Result<CursorReply, ClientError>>),
     /// Told once everything is sent and the thread is about to end.
     Closed(oneshot::Sender<()>),
-}
-
-/// The thread's end of a producer's room. Dropping it tells those who wait for room that there
-/// will be none.
-#[derive(Debug)]
-pub(super) struct RoomEnd(pub(super) Arc<Semaphore>);
-
-impl Drop for RoomEnd {
-    fn drop(&mut self) {
-        self.0.close();
-    }
 }
 
 impl Link {

@@ -9,10 +9,13 @@
 //! with the same sequence, and resumes each subscription where it stood.
 
 mod bell;
+mod bundle;
 mod connection;
 mod cursors;
 mod error;
+mod flight;
 mod handle;
+mod intake;
 mod lane;
 mod lanes;
 mod link;

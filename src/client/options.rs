@@ -81,8 +81,8 @@ pub struct ProducerOptions {
     /// told as it stands then. What waits behind others that are stored meanwhile has its time
     /// still before it.
     pub timeout: Span,
-    /// Bytes of records accepted by `send` whose outcome is not known, with 256 for each record's
-    /// own administration; `send` waits beyond.
+    /// Bytes of records accepted by `send` whose outcome is not known, with 32 to 256 for each
+    /// record's own administration; `send` waits beyond.
     pub window_bytes: usize,
 }
 

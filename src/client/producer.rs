@@ -6,18 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
+use super::bundle::Waiter;
 use super::error::{ClientError, PublishError};
-use super::lane::Queued;
-use super::link::{Answer, Link, RoomEnd};
+use super::intake::{Intake, IntakeEnd, closed};
+use super::link::{Answer, Link};
 use super::options::ProducerOptions;
 use super::session::Command;
-use crate::types::{Record, RecordId, Time};
-use crate::wire::records::encode_record;
-
-/// What a record in flight takes beside its bytes: its place in a queue, its answer and its room.
-const RECORD_OVERHEAD: usize = 256;
+use crate::types::{Record, RecordId};
 
 /// Publishes records in order.
 ///
@@ -51,8 +48,7 @@ const RECORD_OVERHEAD: usize = 256;
 pub struct Producer {
     link: Arc<Link>,
     lane: u64,
-    room: Arc<Semaphore>,
-    room_max: u32,
+    intake: Arc<Intake>,
 }
 
 /// What becomes of one record: a future that may be awaited, kept for later, or dropped, which
@@ -109,37 +105,22 @@ pub enum Receipt {
     Taken,
 }
 
-/// The other end of a [`Confirm`], and the room that the record takes.
-#[derive(Debug)]
-pub(super) struct Promise {
-    confirm: Option<oneshot::Sender<Outcome>>,
-    room: OwnedSemaphorePermit,
-}
-
 impl Producer {
     pub(super) fn open(
         link: Arc<Link>,
         options: ProducerOptions,
         producer: [u8; 16],
     ) -> Result<Self, ClientError> {
-        let room_max = u32::try_from(options.window_bytes)
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let room = Arc::new(Semaphore::new(room_max as usize));
+        let intake = Arc::new(Intake::new(options.window_bytes));
         let lane = link.next();
         let command = Command::Open {
             lane,
             options,
             producer,
         };
-        let end = RoomEnd(Arc::clone(&room));
+        let end = IntakeEnd(Arc::clone(&intake));
         link.order(command, Some(Answer::Lane(lane, end)))?;
-        Ok(Self {
-            link,
-            lane,
-            room,
-            room_max,
-        })
+        Ok(Self { link, lane, intake })
     }
 
     /// Hands a record over, and waits as long as records without an outcome fill the window.
@@ -147,7 +128,8 @@ impl Producer {
     /// It is safe to cancel: then the record was not taken. The outcome comes by [`Confirm`].
     ///
     /// # Errors
-    /// [`PublishError::NotSent`] if the client is closed.
+    /// [`PublishError::NotSent`] if the client is closed; [`PublishError::Refused`] if no node
+    /// would take the record, whatever its channel, so that none of those beside it suffers.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
@@ -174,54 +156,13 @@ impl Producer {
         self.enter(record, None).await
     }
 
-    async fn enter(
-        &self,
-        record: &Record,
-        confirm: Option<oneshot::Sender<Outcome>>,
-    ) -> Result<(), PublishError> {
-        let mut bytes = Vec::with_capacity(64 + record.body.len());
-        encode_record(record, &mut bytes);
-        let takes = u32::try_from(bytes.len() + RECORD_OVERHEAD).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room);
-        // What is larger than the window goes alone.
-        let room = room.acquire_many_owned(takes.min(self.room_max)).await;
-        let promise = Promise {
-            confirm,
-            room: room.map_err(|_| closed())?,
-        };
-        let record = Queued {
-            subject: record.subject.clone(),
-            bytes: bytes.into(),
-            promise,
-            // Noted by the thread, which has the clock.
-            since: Time(0),
-        };
-        let lane = self.lane;
-        self.link
-            .order(Command::Publish { lane, record }, None)
-            .map_err(|_| closed())
-    }
-}
-
-impl Promise {
-    /// Tells what became of the record, and makes room for others.
-    pub(super) fn keep(self, outcome: Outcome) {
-        self.keep_room(outcome, &mut None);
-    }
-
-    /// Tells what became of the record. The room of several is made at once, when `rooms` goes, so
-    /// that who waits for room is not woken for each.
-    pub(super) fn keep_room(self, outcome: Outcome, rooms: &mut Option<OwnedSemaphorePermit>) {
-        match rooms {
-            Some(rooms) => rooms.merge(self.room),
-            None => *rooms = Some(self.room),
+    async fn enter(&self, record: &Record, waiter: Waiter) -> Result<(), PublishError> {
+        if self.intake.give(record, waiter).await? {
+            let (lane, intake) = (self.lane, Arc::clone(&self.intake));
+            let command = Command::Publish { lane, intake };
+            self.link.order(command, None).map_err(|_| closed())?;
         }
-        match (self.confirm, outcome) {
-            // Whoever dropped the confirm does not want to know.
-            (Some(confirm), outcome) => drop(confirm.send(outcome)),
-            (None, Err(error)) => tracing::warn!("a record without confirm: {error}"),
-            (None, Ok(_)) => {}
-        }
+        Ok(())
     }
 }
 
@@ -278,11 +219,6 @@ impl fmt::Debug for Producer {
             .field("lane", &self.lane)
             .finish_non_exhaustive()
     }
-}
-
-/// Why nothing more is taken.
-pub(super) fn closed() -> PublishError {
-    PublishError::NotSent("the client is closed".to_owned())
 }
 
 /// The client's thread ended in the moment of sending, or by a defect.

@@ -2,6 +2,7 @@
 //! Pure: the thread tells it the time and what came, and does what it says.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,7 +17,7 @@ use crate::wire::{Code, decode_reply, encode_request};
 use super::connection::{Connection, Move, TransportEvent};
 use super::cursors::CursorQuestion;
 use super::error::{Cause, ClientError, Failure, Refusal};
-use super::lane::Queued;
+use super::intake::Intake;
 use super::lanes::Lanes;
 use super::options::{Address, ConnectOptions, ProducerOptions, Wanted};
 use super::reader::{Reader, ReaderAction, ReaderEvent};
@@ -41,8 +42,8 @@ pub(super) enum Command {
         options: ProducerOptions,
         producer: [u8; 16],
     },
-    /// A record for a lane.
-    Publish { lane: u64, record: Queued },
+    /// There are records for a lane.
+    Publish { lane: u64, intake: Arc<Intake> },
     /// No more records for this lane.
     CloseLane { lane: u64 },
     /// A new subscription.
@@ -197,14 +198,10 @@ impl Session {
                 options,
                 producer,
             } => self.lanes.open(lane, options, producer),
-            Command::Publish { lane, record } => {
-                self.lanes.handle_record(
-                    lane,
-                    Queued {
-                        since: now,
-                        ..record
-                    },
-                );
+            Command::Publish { lane, intake } => {
+                for bundle in intake.take() {
+                    self.lanes.handle_bundle(lane, bundle, now);
+                }
             }
             Command::CloseLane { lane } => self.lanes.close(lane),
             Command::Subscribe { reader, wanted } => self.subscribe(reader, wanted, now),
@@ -347,7 +344,7 @@ impl Session {
             return;
         }
         if let Some(lane) = self.lanes.of(fence) {
-            lane.handle_fence();
+            lane.handle_fence(fence);
         }
     }
 
@@ -492,10 +489,10 @@ impl Session {
     }
 
     fn send_published(&mut self) {
-        for (publish, sending) in self.lanes.take_sending() {
+        for sending in self.lanes.take_sending() {
             self.actions.push(Action::Send(sending.frame));
             if sending.fence {
-                self.hello(Some(publish));
+                self.hello(Some(sending.publish));
             }
         }
     }

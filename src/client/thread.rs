@@ -20,10 +20,10 @@ use crate::wire::client::{CursorReply, Reply, Welcome};
 use super::bell::Bell;
 use super::connection::TransportEvent;
 use super::error::{ClientError, Failure};
-use super::link::{Answer, Counts, Order, RoomEnd};
+use super::intake::IntakeEnd;
+use super::link::{Answer, Counts, Order};
 use super::local::Line;
 use super::options::{Address, ConnectOptions};
-use super::producer::closed;
 use super::reader::ReaderEvent;
 use super::session::{Action, Command, Session, Told};
 use super::transport::Transport;
@@ -55,7 +55,7 @@ pub(super) fn spawn(options: ConnectOptions, ends: Ends) -> io::Result<()> {
         carrier: None,
         sockets_made: 0,
         ends,
-        rooms: HashMap::new(),
+        intakes: HashMap::new(),
         readers: HashMap::new(),
         replies: HashMap::new(),
         cursors: HashMap::new(),
@@ -81,7 +81,7 @@ struct Driver {
     carrier: Option<Carrier>,
     sockets_made: u64,
     ends: Ends,
-    rooms: HashMap<u64, RoomEnd>,
+    intakes: HashMap<u64, IntakeEnd>,
     readers: HashMap<u64, mpsc::UnboundedSender<ReaderEvent>>,
     replies: HashMap<u64, oneshot::Sender<Result<Reply, ClientError>>>,
     cursors: HashMap<u64, oneshot::Sender<Result<CursorReply, ClientError>>>,
@@ -172,16 +172,13 @@ impl Driver {
     fn take_order(&mut self, order: Order) {
         if self.closing {
             // Whoever waits for an answer hears that there will be none.
-            if let Command::Publish { record, .. } = order.command {
-                record.promise.keep(Err(closed()));
-            }
             if let Some(Answer::Closed(sender)) = order.answer {
                 self.closers.push(sender);
             }
             return;
         }
         match order.answer {
-            Some(Answer::Lane(id, end)) => drop(self.rooms.insert(id, end)),
+            Some(Answer::Lane(id, end)) => drop(self.intakes.insert(id, end)),
             Some(Answer::Reader(id, sender)) => drop(self.readers.insert(id, sender)),
             Some(Answer::Reply(id, sender)) => drop(self.replies.insert(id, sender)),
             Some(Answer::Cursor(id, sender)) => drop(self.cursors.insert(id, sender)),
@@ -191,7 +188,7 @@ impl Driver {
         match &order.command {
             Command::Close => return self.close(),
             Command::Unsubscribe { reader } => drop(self.readers.remove(reader)),
-            Command::CloseLane { lane } => drop(self.rooms.remove(lane)),
+            Command::CloseLane { lane } => drop(self.intakes.remove(lane)),
             _ => {}
         }
         let now = self.now();
@@ -201,7 +198,7 @@ impl Driver {
     /// Nobody is to wait for what will not come any more; what was published goes on.
     fn close(&mut self) {
         self.closing = true;
-        self.rooms.clear();
+        self.intakes.clear();
         self.readers.clear();
         self.replies.clear();
         self.cursors.clear();
@@ -297,7 +294,7 @@ impl Driver {
     fn send(&mut self, frame: Bytes) -> zmq::Result<()> {
         self.ends.traffic.sent.fetch_add(1, Ordering::Relaxed);
         match &mut self.carrier {
-            Some(Carrier::Socket(transport)) => transport.send(&frame),
+            Some(Carrier::Socket(transport)) => transport.send(frame),
             Some(Carrier::Local(line)) => {
                 line.send(frame);
                 Ok(())

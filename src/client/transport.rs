@@ -60,8 +60,8 @@ impl Transport {
         [&self.dealer, &self.monitor].map(|socket| socket.as_poll_item(zmq::POLLIN))
     }
 
-    pub(super) fn send(&self, frame: &Bytes) -> zmq::Result<()> {
-        self.dealer.send(&frame[..], zmq::DONTWAIT)
+    pub(super) fn send(&self, frame: Bytes) -> zmq::Result<()> {
+        self.dealer.send(Vec::from(frame), zmq::DONTWAIT)
     }
 
     /// The next message, if there is one.

@@ -57,6 +57,7 @@ impl Node {
             kind: channel.kind.as_str().to_owned(),
             subjects: channel.subjects.iter().map(ToString::to_string).collect(),
             partitions: channel.partitions,
+            max_record: Some(channel.max_record),
         });
         let welcome = Welcome {
             version: VERSION,

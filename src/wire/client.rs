@@ -303,6 +303,9 @@ pub struct DeclaredChannel {
     pub subjects: Vec<String>,
     /// How many partitions it has; 1 for signals.
     pub partitions: u32,
+    /// The most bytes that a record may have, encoded and with its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_record: Option<u64>,
 }
 
 /// Where a node's clients connect.

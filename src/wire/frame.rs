@@ -78,18 +78,29 @@ pub fn decode_reply(frame: &Bytes) -> Result<Message<Reply>, WireError> {
 
 /// A client's frame: the header and the encoded records.
 pub fn encode_request(header: &Request, records: &[u8]) -> Bytes {
+    encode(header, &[records])
+}
+
+/// The same where the records lie in several places.
+pub fn encode_request_of(header: &Request, records: &[&[u8]]) -> Bytes {
     encode(header, records)
 }
 
 /// A node's frame: the header and the encoded records.
 pub fn encode_reply(header: &Reply, records: &[u8]) -> Bytes {
-    encode(header, records)
+    encode(header, &[records])
 }
 
-fn encode(header: &impl Serialize, records: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(128 + records.len());
-    write_named(&mut frame, header);
-    frame.extend_from_slice(records);
+/// Exactly as large as its bytes, so that it goes on without being moved.
+fn encode(header: &impl Serialize, records: &[&[u8]]) -> Bytes {
+    let mut head = Vec::with_capacity(128);
+    write_named(&mut head, header);
+    let bytes: usize = records.iter().map(|records| records.len()).sum();
+    let mut frame = Vec::with_capacity(head.len() + bytes);
+    frame.extend_from_slice(&head);
+    records
+        .iter()
+        .for_each(|records| frame.extend_from_slice(records));
     frame.into()
 }
 

@@ -203,6 +203,13 @@ pub fn crc(records: &[u8]) -> u32 {
     crc32fast::hash(records)
 }
 
+/// The same of records that lie in several places.
+pub fn crc_of(records: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    records.iter().for_each(|records| hasher.update(records));
+    hasher.finalize()
+}
+
 /// Holds `records` to the checksum that its header names, if it names one.
 pub fn check_crc(records: &[u8], declared: Option<u32>) -> Result<(), WireError> {
     match (declared, crc(records)) {

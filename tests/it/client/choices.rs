@@ -74,6 +74,68 @@ fn a_send_that_is_cancelled_has_not_sent() {
     });
 }
 
+// What no node takes is refused by itself, and what travels with it is none the worse.
+#[test]
+fn a_record_that_no_node_takes_is_refused_alone() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = super::connect(&mut node, &[]);
+    let producer = client.producer(ProducerOptions::default());
+    let producer = producer.expect("a producer");
+    wait(async {
+        let first = producer.send(&record("orders.eu", None, "first")).await;
+        let (publish, _) = node.next_publish();
+        for bad in [
+            record("orders..eu", None, "no subject"),
+            record("orders.eu", Some(&"k".repeat(10_000)), "a long key"),
+        ] {
+            let error = producer.send(&bad).await.expect_err("not taken");
+            assert!(matches!(error, PublishError::Refused(_)), "{error}");
+        }
+        let mut confirms = Vec::new();
+        for body in ["second", &"x".repeat(2 << 20), "third"] {
+            let sent = producer.send(&record("orders.eu", None, body)).await;
+            confirms.push(sent.expect("taken"));
+        }
+        node.confirm(&publish, &[(0, 0, 0, 1)]);
+        first.expect("taken").await.expect("stored");
+        let (publish, count) = node.next_publish();
+        assert_eq!(count, 2);
+        node.confirm(&publish, &[(0, 0, 1, 2)]);
+        let [second, long, third] = <[_; 3]>::try_from(confirms).expect("three");
+        second.await.expect("stored");
+        third.await.expect("stored");
+        let error = long.await.expect_err("too long").to_string();
+        assert!(error.contains("max_record"), "{error}");
+    });
+}
+
+// Signals do not wait for the node to say that it took those before them, up to a bound.
+#[test]
+fn two_frames_of_signals_are_on_their_way_at_once() {
+    let context = zmq::Context::new();
+    let mut node = Played::new(&context, "a");
+    let client = super::connect(&mut node, &[]);
+    let publish = |body| wait(client.publish_unconfirmed(&record("ticks.eu", None, body)));
+    let mut texts = Vec::new();
+    for body in ["one", "two"] {
+        publish(body).expect("taken");
+        let message = node.next_raw();
+        texts.push(String::from_utf8_lossy(&message.records).into_owned());
+        let fence = node.next_raw().header;
+        assert!(matches!(fence, Request::Hello(_)), "{fence:?}");
+    }
+    assert!(
+        texts[0].contains("one") && texts[1].contains("two"),
+        "{texts:?}"
+    );
+    publish("three").expect("taken");
+    assert_eq!(node.router.poll(zmq::POLLIN, 100), Ok(0), "the third waits");
+    node.welcome();
+    let message = node.next_raw();
+    assert!(String::from_utf8_lossy(&message.records).contains("three"));
+}
+
 // The end waits as long as a record may take, however many wait behind it.
 #[test]
 fn a_client_without_a_node_ends_when_its_records_had_their_time() {

@@ -106,6 +106,7 @@ impl Played {
                 kind: kind.to_owned(),
                 subjects: vec![format!("{name}.#")],
                 partitions: 4,
+                max_record: Some(1 << 20),
             })
             .collect()
     }

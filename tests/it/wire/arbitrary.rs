@@ -212,12 +212,14 @@ fn welcome() -> BoxedStrategy<Reply> {
             public_key,
         },
     );
-    let channel = (text(), text(), vec(text(), 0..4), any::<u32>()).prop_map(
-        |(name, kind, subjects, partitions)| DeclaredChannel {
+    let sizes = (any::<u32>(), option::of(number()));
+    let channel = (text(), text(), vec(text(), 0..4), sizes).prop_map(
+        |(name, kind, subjects, (partitions, max_record))| DeclaredChannel {
             name,
             kind,
             subjects,
             partitions,
+            max_record,
         },
     );
     (

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{Latency, Made, Order, Orders, Ready, Work, say};
 use crate::cli::Failure;
@@ -21,24 +21,26 @@ const TRAILER_EVERY: Duration = Duration::from_millis(50);
 
 /// Records that carry their number in the first eight bytes.
 pub(super) struct Numbered {
-    subject: String,
-    body: BytesMut,
+    record: Record,
+    body: Vec<u8>,
     next: u64,
 }
 
 impl Numbered {
     pub(super) fn new(subject: &str, body_bytes: usize, first: u64) -> Self {
         Self {
-            subject: subject.to_owned(),
-            body: BytesMut::from(&vec![0x5a; body_bytes.max(8)][..]),
+            record: Record::new(subject, Bytes::new()),
+            body: vec![0x5a; body_bytes.max(8)],
             next: first,
         }
     }
 
-    fn record(&mut self, flag: u64) -> Record {
+    /// The next one, with a body of its own.
+    fn record(&mut self, flag: u64) -> &Record {
         self.body[..8].copy_from_slice(&(self.next | flag).to_be_bytes());
         self.next += 1;
-        Record::new(self.subject.clone(), Bytes::copy_from_slice(&self.body))
+        self.record.body = Bytes::copy_from_slice(&self.body);
+        &self.record
     }
 }
 
@@ -76,7 +78,7 @@ fn signals(
     wait(async {
         while !work.is_over(numbered.next - first, began) {
             for _ in 0..RECORDS_PER_LOOK.min(work.most.unwrap_or(u64::MAX)) {
-                client.publish_unconfirmed(&numbered.record(0)).await?;
+                client.publish_unconfirmed(numbered.record(0)).await?;
             }
         }
         Ok(())
@@ -91,7 +93,7 @@ fn signals(
     // Whoever missed the last record hears of it with the next one.
     while orders.wait_for(TRAILER_EVERY) != Some(Order::Stop) {
         let trailer = numbered.record(TRAILER);
-        wait(client.publish_unconfirmed(&trailer)).map_err(not_sent)?;
+        wait(client.publish_unconfirmed(trailer)).map_err(not_sent)?;
     }
     Ok(())
 }
@@ -151,8 +153,7 @@ impl Outcomes {
             while self.waiting.len() < window && !work.is_over(numbered.next - first, began) {
                 let record = numbered.record(0);
                 let sent = Instant::now();
-                self.waiting
-                    .push_back((sent, producer.send(&record).await?));
+                self.waiting.push_back((sent, producer.send(record).await?));
             }
             let Some((sent, confirm)) = self.waiting.pop_front() else {
                 return Ok(());

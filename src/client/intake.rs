@@ -1,0 +1,212 @@
+//! What a producer has given and the client's thread has not yet taken.
+//!
+//! Records are encoded and bundled by whoever gives them, under a lock that the thread holds only
+//! to take all of them at once. So a record costs no message between threads, and the thread is
+//! woken by the first only.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::bundle::{Bundle, Waiter};
+use super::error::{PublishError, Refusal};
+use crate::types::limits::{HEADERS_MAX, KEY_BYTES_MAX};
+use crate::types::{Record, Subject};
+use crate::wire::{Code, RecordProblem};
+
+/// What a record on its way takes beside its bytes: its length, and, if its outcome is told, its
+/// answer and its place in the frame.
+const RECORD_OVERHEAD: usize = 32;
+const WAITER_OVERHEAD: usize = 224;
+
+/// Between one producer and the thread.
+#[derive(Debug)]
+pub(super) struct Intake {
+    given: Mutex<Given>,
+    /// What is free of the window.
+    window: Arc<Semaphore>,
+    window_bytes: u32,
+}
+
+#[derive(Debug, Default)]
+struct Given {
+    bundles: Vec<Bundle>,
+    /// How many bytes the last bundle that was taken had.
+    like: usize,
+    closed: bool,
+}
+
+/// The thread's end. Dropping it tells those who wait, for room or for the outcome of what was not
+/// taken, that there will be none.
+#[derive(Debug)]
+pub(super) struct IntakeEnd(pub(super) Arc<Intake>);
+
+impl Intake {
+    pub(super) fn new(window_bytes: usize) -> Self {
+        let window_bytes = u32::try_from(window_bytes).unwrap_or(u32::MAX).max(1);
+        Self {
+            given: Mutex::default(),
+            window: Arc::new(Semaphore::new(window_bytes as usize)),
+            window_bytes,
+        }
+    }
+
+    /// Gives a record once there is room for it. Whether it is the first since the thread took the
+    /// others, so that it has to be told. Safe to cancel: then the record is not given.
+    ///
+    /// # Errors
+    /// `Refused` where no node would take it. `NotSent` once the thread has closed its end.
+    pub(super) async fn give(&self, record: &Record, waiter: Waiter) -> Result<bool, PublishError> {
+        check_bounds(record)?;
+        // What finds room at once is to let others have a turn all the same.
+        tokio::task::consume_budget().await;
+        let takes = self.takes(record, waiter.is_some());
+        let room = match self.window.try_acquire_many(takes) {
+            Ok(room) => room,
+            Err(_) => {
+                let room = self.window.acquire_many(takes).await;
+                room.map_err(|_| closed())?
+            }
+        };
+        let mut given = self.given();
+        if given.closed {
+            return Err(closed());
+        }
+        let Given { bundles, like, .. } = &mut *given;
+        let first = bundles.is_empty();
+        let subject = record.subject.as_str();
+        if !bundles.last().is_some_and(|last| last.takes(subject)) {
+            check_subject(subject)?;
+            bundles.push(Bundle::new(subject, &self.window, *like));
+        }
+        if let Some(last) = bundles.last_mut() {
+            last.push(record, takes as usize, waiter);
+        }
+        room.forget();
+        Ok(first)
+    }
+
+    /// All that was given since the last time.
+    pub(super) fn take(&self) -> Vec<Bundle> {
+        let mut given = self.given();
+        let bundles = std::mem::take(&mut given.bundles);
+        given.like = bundles.last().map_or(0, |last| last.bytes().len());
+        bundles
+    }
+
+    /// What of the window a record takes. What is larger than the window goes alone.
+    fn takes(&self, record: &Record, told: bool) -> u32 {
+        let key = record.key.as_ref().map_or(0, bytes::Bytes::len);
+        let headers = record.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        let overhead = RECORD_OVERHEAD + usize::from(told) * WAITER_OVERHEAD;
+        let bytes = record.subject.len() + key + headers + record.body.len() + overhead;
+        u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .min(self.window_bytes)
+    }
+
+    fn given(&self) -> MutexGuard<'_, Given> {
+        // Whoever panicked while it held the lock left whole records.
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for IntakeEnd {
+    fn drop(&mut self) {
+        self.0.window.close();
+        let mut given = self.0.given();
+        given.closed = true;
+        let left = std::mem::take(&mut given.bundles);
+        drop(given);
+        left.into_iter().for_each(|bundle| bundle.refuse(closed()));
+    }
+}
+
+/// What a node would refuse with the whole frame is not put into one.
+fn check_bounds(record: &Record) -> Result<(), PublishError> {
+    let problem = match (&record.key, record.headers.len()) {
+        (Some(key), _) if key.len() > KEY_BYTES_MAX => RecordProblem::KeyTooLong(key.len()),
+        (_, headers) if headers > HEADERS_MAX => RecordProblem::TooManyHeaders(headers as u32),
+        _ => return Ok(()),
+    };
+    let text = format!("the record cannot be published: {problem}");
+    Err(Refusal::from(&Code::TooLarge.refuse(None, text)).into())
+}
+
+fn check_subject(subject: &str) -> Result<(), PublishError> {
+    let checked = Subject::parse(subject).map(drop);
+    checked.map_err(|error| Refusal::from(&Code::BadSubject.refuse(None, error.to_string())).into())
+}
+
+/// Why nothing more is taken.
+pub(super) fn closed() -> PublishError {
+    PublishError::NotSent("the client is closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn now<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn record(body: &'static str) -> Record {
+        Record::new("a.b", body)
+    }
+
+    #[test]
+    fn the_thread_is_told_of_the_first_record_only_until_it_took_them() {
+        let intake = Intake::new(1_000);
+        assert_eq!(now(intake.give(&record("1"), None)), Poll::Ready(Ok(true)));
+        assert_eq!(now(intake.give(&record("2"), None)), Poll::Ready(Ok(false)));
+        let other = Record::new("a.c", "3");
+        assert_eq!(now(intake.give(&other, None)), Poll::Ready(Ok(false)));
+        let taken = intake.take();
+        let counts = taken
+            .iter()
+            .map(|bundle| (bundle.subject.as_str(), bundle.count()));
+        assert_eq!(counts.collect::<Vec<_>>(), [("a.b", 2), ("a.c", 1)]);
+        assert_eq!(now(intake.give(&record("4"), None)), Poll::Ready(Ok(true)));
+    }
+
+    #[test]
+    fn a_full_window_holds_back_until_records_are_told_and_a_cancelled_one_is_not_given() {
+        let intake = Intake::new(100);
+        let large = Record::new("a.b", vec![0; 1_000]);
+        assert_eq!(now(intake.give(&large, None)), Poll::Ready(Ok(true)));
+        assert_eq!(now(intake.give(&record("late"), None)), Poll::Pending);
+        drop(intake.take());
+        assert_eq!(
+            now(intake.give(&record("next"), None)),
+            Poll::Ready(Ok(true))
+        );
+        let taken = intake.take();
+        assert_eq!(taken.iter().map(Bundle::count).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn what_was_not_taken_is_refused_when_the_thread_ends() {
+        let intake = Arc::new(Intake::new(1_000));
+        let end = IntakeEnd(Arc::clone(&intake));
+        let (sender, mut receiver) = oneshot::channel();
+        assert_eq!(
+            now(intake.give(&record("1"), Some(sender))),
+            Poll::Ready(Ok(true))
+        );
+        drop(end);
+        assert_eq!(receiver.try_recv(), Ok(Err(closed())));
+        assert_eq!(
+            now(intake.give(&record("2"), None)),
+            Poll::Ready(Err(closed()))
+        );
+        assert!(intake.take().is_empty());
+    }
+}
