@@ -2,6 +2,7 @@
 //! captures it, the bounds, every record; and where each record belongs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::topology::{Channel, Topology};
 use crate::types::limits::{PRODUCER_BYTES_MAX, RECORDS_PER_PUBLISH};
 use crate::types::{ChannelName, Sabotage, Subject, key_partition};
 use crate::wire::client::{ConfirmLevel, Publish};
-use crate::wire::{Code, RawRecord, RawRecords, records};
+use crate::wire::{Code, RawRecord, RawRecords, WireError, records};
 
 /// Records on their way into one partition.
 #[derive(Debug, Default)]
@@ -41,6 +42,17 @@ pub(super) struct Checked {
     pub(super) channel: ChannelName,
     pub(super) records: u64,
     pub(super) splits: BTreeMap<u32, Split>,
+    /// The subjects of signals, in order.
+    pub(super) runs: Vec<SubjectRun>,
+}
+
+/// Records beside each other that have one subject.
+#[derive(Debug)]
+pub(super) struct SubjectRun {
+    pub(super) subject: String,
+    pub(super) count: u64,
+    /// Where the last of them ends.
+    pub(super) end: usize,
 }
 
 impl Node {
@@ -50,52 +62,42 @@ impl Node {
         publish: &Publish,
         body: &Bytes,
     ) -> Result<Checked, No> {
-        let wire = |error: crate::wire::WireError| (error.code(), error.to_string());
         records::check_crc(body, publish.crc).map_err(wire)?;
-        let count = records::count(body).map_err(wire)?;
-        records::check_count(count, publish.count).map_err(wire)?;
-        if count == 0 {
-            return Err((
-                Code::CountMismatch,
-                "no record follows the header".to_owned(),
-            ));
-        }
-        if count > RECORDS_PER_PUBLISH {
-            let message = format!("{count} records in one publish, {RECORDS_PER_PUBLISH} may be");
-            return Err((Code::TooLarge, message));
-        }
-        let (name, channel) = self.channel_of(publish, body)?;
-        let keyless = self.keyless(publish, &channel);
-        let outcome = self
-            .check_bounds(client, body.len() as u64, channel.is_stored())
-            .and_then(|()| check_header(&name, &channel, publish))
-            .and_then(|()| split(publish, &self.topology, &name, keyless, body));
-        let ledger = self.ledger.entry(name.clone()).or_default();
-        ledger.received += count;
-        match outcome {
-            Ok(splits) => Ok(Checked {
-                channel: name,
-                records: count,
-                splits,
-            }),
-            Err(no) => {
-                ledger.refused += count * u64::from(!Sabotage::UncountedRefusal.is_on());
-                Err(no)
+        let checked = self.check_records(client, publish, body);
+        let sound = |checked: &Checked| {
+            let declared = publish.count.unwrap_or(checked.records);
+            checked.records == declared && declared <= RECORDS_PER_PUBLISH
+        };
+        let (name, count) = match &checked {
+            Ok(checked) if sound(checked) => (checked.channel.clone(), checked.records),
+            // What is wrong with the frame as a whole comes before what is wrong with a record.
+            _ => {
+                let count = check_whole(publish, body)?;
+                let (name, _) = channel_of(&self.topology, publish, body)?;
+                (name.clone(), count)
             }
+        };
+        let ledger = self.ledger.entry(name).or_default();
+        ledger.received += count;
+        if checked.is_err() {
+            ledger.refused += count * u64::from(!Sabotage::UncountedRefusal.is_on());
         }
+        checked
     }
 
-    /// The channel that captures the first record; [`split`] holds the others to it.
-    fn channel_of(&self, publish: &Publish, body: &Bytes) -> Result<(ChannelName, Channel), No> {
-        let first = RawRecords::new(body).next();
-        let first = first.ok_or((Code::BadFrame, "no record".to_owned()))?;
-        let first = first.map_err(|error| (error.code(), error.to_string()))?;
-        let subject = subject_of(&first, publish, 0)?;
-        Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
-        match self.topology.channel_for(subject) {
-            Some((name, channel)) => Ok((name.clone(), channel.clone())),
-            None => Err(no_channel(&self.topology, subject)),
-        }
+    /// Looks at every record once.
+    fn check_records(
+        &mut self,
+        client: &ClientId,
+        publish: &Publish,
+        body: &Bytes,
+    ) -> Result<Checked, No> {
+        let topology = Arc::clone(&self.topology);
+        let (name, channel) = channel_of(&topology, publish, body)?;
+        let keyless = self.keyless(publish, channel);
+        self.check_bounds(client, body.len() as u64, channel.is_stored())?;
+        check_header(name, channel, publish)?;
+        split(publish, &topology, name, keyless, body)
     }
 
     /// The partition of all records without a key of one publish. That of a numbered one follows
@@ -146,6 +148,40 @@ impl Node {
     }
 }
 
+fn wire(error: WireError) -> No {
+    (error.code(), error.to_string())
+}
+
+/// How many objects there are, which is what was declared, and may be.
+fn check_whole(publish: &Publish, body: &Bytes) -> Result<u64, No> {
+    let count = records::count(body).map_err(wire)?;
+    records::check_count(count, publish.count).map_err(wire)?;
+    if count == 0 {
+        let message = "no record follows the header".to_owned();
+        return Err((Code::CountMismatch, message));
+    }
+    if count > RECORDS_PER_PUBLISH {
+        let message = format!("{count} records in one publish, {RECORDS_PER_PUBLISH} may be");
+        return Err((Code::TooLarge, message));
+    }
+    Ok(count)
+}
+
+/// The channel that captures the first record; [`split`] holds the others to it.
+fn channel_of<'t>(
+    topology: &'t Topology,
+    publish: &Publish,
+    body: &Bytes,
+) -> Result<(&'t ChannelName, &'t Channel), No> {
+    let first = RawRecords::new(body).next();
+    let first = first.ok_or((Code::BadFrame, "no record".to_owned()))?;
+    let first = first.map_err(wire)?;
+    let subject = subject_of(&first, publish, 0)?;
+    Subject::parse(subject).map_err(|error| (Code::BadSubject, error.to_string()))?;
+    let channel = topology.channel_for(subject);
+    channel.ok_or_else(|| no_channel(topology, subject))
+}
+
 /// What can be said of the header alone.
 fn check_header(name: &ChannelName, channel: &Channel, publish: &Publish) -> Result<(), No> {
     if !channel.is_stored() && publish.confirm == Some(ConfirmLevel::Quorum) {
@@ -192,37 +228,62 @@ fn split(
     name: &ChannelName,
     keyless: u32,
     body: &Bytes,
-) -> Result<BTreeMap<u32, Split>, No> {
+) -> Result<Checked, No> {
     let channel = &topology.channels[name];
     let mut sorting = Sorting::new(body);
+    let mut runs: Vec<SubjectRun> = Vec::new();
     let mut known = None;
+    let mut records = 0;
     for (position, record) in (0..).zip(RawRecords::new(body)) {
-        let record = record.map_err(|error| (error.code(), error.to_string()))?;
+        let record = record.map_err(wire)?;
         let subject = subject_of(&record, publish, position)?;
         // Records beside each other often have the same.
-        if known != Some(subject) {
+        let new = known != Some(subject);
+        if new {
             check_subject(topology, name, subject, position)?;
             known = Some(subject);
         }
         let number = partition_of(&record, publish, channel, keyless, position)?;
         let (bytes, all) = sorting.push(number, position, &record, subject);
-        if bytes > channel.max_record {
-            let allowed = channel.max_record;
-            let message = format!(
-                "record {position} has {bytes} bytes, {name} allows {allowed} (max_record)"
-            );
-            return Err((Code::TooLarge, message));
-        }
-        if all > topology.limits.frame_max {
-            let most = topology.limits.frame_max;
-            let message = format!(
-                "the records, each with its subject, have more than {most} bytes (frame_max): send \
-                 fewer at a time"
-            );
-            return Err((Code::TooLarge, message));
+        check_size(topology, name, position, (bytes, all))?;
+        records += 1;
+        if !channel.is_stored() {
+            if new {
+                runs.push(SubjectRun::new(subject));
+            }
+            runs.last_mut().into_iter().for_each(|run| run.push(all));
         }
     }
-    Ok(sorting.finish())
+    Ok(Checked {
+        channel: name.clone(),
+        records,
+        splits: sorting.finish(),
+        runs,
+    })
+}
+
+/// Whether a record of so many bytes may be there, and all of its partition with it.
+fn check_size(
+    topology: &Topology,
+    name: &ChannelName,
+    position: u64,
+    (bytes, all): (u64, u64),
+) -> Result<(), No> {
+    let allowed = topology.channels[name].max_record;
+    let most = topology.limits.frame_max;
+    if bytes > allowed {
+        let message =
+            format!("record {position} has {bytes} bytes, {name} allows {allowed} (max_record)");
+        return Err((Code::TooLarge, message));
+    }
+    if all > most {
+        let message = format!(
+            "the records, each with its subject, have more than {most} bytes (frame_max): send \
+             fewer at a time"
+        );
+        return Err((Code::TooLarge, message));
+    }
+    Ok(())
 }
 
 /// Whether this channel captures the subject.
@@ -286,6 +347,21 @@ fn subject_of<'a>(
             (Code::BadSubject, message)
         })?;
     Ok(subject)
+}
+
+impl SubjectRun {
+    fn new(subject: &str) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            count: 0,
+            end: 0,
+        }
+    }
+
+    fn push(&mut self, end: u64) {
+        self.count += 1;
+        self.end = end as usize;
+    }
 }
 
 impl<'b> Sorting<'b> {

@@ -2,12 +2,13 @@
 //! interest, once per distinct pattern, and every one that does not arrive is seen as a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Node;
-use super::accept::Checked;
+use super::accept::{Checked, SubjectRun};
 use super::io::{ClientId, Droppable, Output};
 use crate::types::limits::{DELIVER_BYTES_MAX, SIGNAL_MEMORY, SIGNAL_TOPICS_MAX};
 use crate::types::{ChannelName, Incarnation, NodeName, Pattern, Sabotage, Time};
@@ -68,13 +69,13 @@ impl Node {
         let subjects = &topology.channels[&checked.channel].subjects;
         let local: Vec<Pattern> = self.signals.local.keys().cloned().collect();
         for pattern in local {
-            for selected in all.select(&pattern, subjects) {
+            for selected in all.select(&pattern, subjects, &checked.runs) {
                 self.deliver_signals(&pattern, &checked.channel, &selected);
             }
         }
         let wanted: Vec<Pattern> = self.signals.wanted.keys().cloned().collect();
         for pattern in wanted {
-            for selected in all.select(&pattern, subjects) {
+            for selected in all.select(&pattern, subjects, &checked.runs) {
                 self.send_signals(&pattern, &selected);
             }
         }
@@ -325,33 +326,59 @@ impl Signals {
 impl Selected {
     /// What a pattern selects of all that a channel with these subjects captured, in order and in
     /// pieces that fit one `deliver`.
-    fn select(&self, pattern: &Pattern, subjects: &[Pattern]) -> Vec<Self> {
-        let fits_one = self.records.len() as u64 <= DELIVER_BYTES_MAX;
-        if fits_one && subjects.iter().all(|own| pattern.covers(own)) {
-            return vec![self.clone()];
+    fn select(&self, pattern: &Pattern, subjects: &[Pattern], runs: &[SubjectRun]) -> Vec<Self> {
+        if subjects.iter().all(|own| pattern.covers(own)) {
+            return self.pieces();
         }
-        let mut pieces: Vec<(Vec<u8>, u64)> = Vec::new();
-        for record in RawRecords::new(&self.records).map_while(Result::ok) {
-            let selects = |subject| pattern.matches(subject);
-            if !record.subject.is_some_and(selects) {
+        let mut stretches: Vec<(Range<usize>, u64)> = Vec::new();
+        let mut start = 0;
+        for run in runs {
+            let own = std::mem::replace(&mut start, run.end)..run.end;
+            if !pattern.matches(&run.subject) {
                 continue;
             }
-            let fits = |(piece, _): &&mut (Vec<u8>, u64)| {
-                (piece.len() + record.bytes.len()) as u64 <= DELIVER_BYTES_MAX
-            };
-            match pieces.last_mut().filter(fits) {
-                Some((piece, count)) => {
-                    piece.extend_from_slice(record.bytes);
-                    *count += 1;
+            match stretches.last_mut() {
+                Some((last, count)) if last.end == own.start => {
+                    last.end = own.end;
+                    *count += run.count;
                 }
-                None => pieces.push((record.bytes.to_vec(), 1)),
+                _ => stretches.push((own, run.count)),
             }
         }
-        let pieces = pieces.into_iter();
-        let selected = pieces.map(|(records, count)| Self {
-            records: Bytes::from(records),
+        let records = match &stretches[..] {
+            [] => return Vec::new(),
+            [(all, _)] => self.records.slice(all.clone()),
+            several => {
+                let parts = several.iter().map(|(part, _)| &self.records[part.clone()]);
+                Bytes::from(parts.collect::<Vec<_>>().concat())
+            }
+        };
+        let count = stretches.iter().map(|(_, count)| count).sum();
+        Self { records, count }.pieces()
+    }
+
+    /// The same in pieces that fit one `deliver`.
+    fn pieces(&self) -> Vec<Self> {
+        if self.records.len() as u64 <= DELIVER_BYTES_MAX {
+            return vec![self.clone()];
+        }
+        let mut pieces: Vec<(Range<usize>, u64)> = Vec::new();
+        let mut start = 0;
+        for record in RawRecords::new(&self.records).map_while(Result::ok) {
+            let own = start..start + record.bytes.len();
+            start = own.end;
+            match pieces.last_mut() {
+                Some((piece, count)) if (own.end - piece.start) as u64 <= DELIVER_BYTES_MAX => {
+                    piece.end = own.end;
+                    *count += 1;
+                }
+                _ => pieces.push((own, 1)),
+            }
+        }
+        let piece = |(piece, count)| Self {
+            records: self.records.slice(piece),
             count,
-        });
-        selected.collect()
+        };
+        pieces.into_iter().map(piece).collect()
     }
 }

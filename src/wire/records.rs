@@ -102,20 +102,16 @@ impl<'a> RawRecord<'a> {
         let mut headers = None;
         let mut nil_subject = None;
         for _ in 0..fields {
-            let at = reader.at();
-            let Item::Str(name) = reader.next()? else {
-                return Err(super::Malformed::KeyNotStr { at }.into());
-            };
-            match name {
-                "body" => once(&mut body, "body", read_body(&mut reader)?)?,
-                "key" => once(&mut key, "key", read_key(&mut reader)?)?,
-                "subject" => {
+            match reader.key()? {
+                b"body" => once(&mut body, "body", read_body(&mut reader)?)?,
+                b"key" => once(&mut key, "key", read_key(&mut reader)?)?,
+                b"subject" => {
                     let at = reader.at();
                     let text = read_subject(&mut reader)?;
                     nil_subject = text.is_none().then_some(at);
                     once(&mut subject, "subject", text)?;
                 }
-                "headers" => once(&mut headers, "headers", read_headers(&mut reader, bytes)?)?,
+                b"headers" => once(&mut headers, "headers", read_headers(&mut reader, bytes)?)?,
                 _ => reader.skip(NESTING_MAX - 1)?,
             }
         }

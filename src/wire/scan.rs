@@ -80,9 +80,23 @@ impl<'a> Reader<'a> {
     }
 
     /// The next object, or the head of the next container.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Item<'a>, Malformed> {
         let start = self.at;
-        let marker = Marker::from_u8(self.number(start, 1)? as u8);
+        let [marker] = self.array(start)?;
+        // What records are made of, before all else.
+        match marker {
+            0xa0..=0xbf => self.text(start, u64::from(marker & 0x1f)),
+            0x80..=0x8f => Ok(Item::Map(u32::from(marker & 0x0f))),
+            0xc4 => {
+                let [len] = self.array(start)?;
+                self.binary(start, u64::from(len))
+            }
+            _ => self.rarer(start, Marker::from_u8(marker)),
+        }
+    }
+
+    fn rarer(&mut self, start: usize, marker: Marker) -> Result<Item<'a>, Malformed> {
         Ok(match marker {
             Marker::Null => Item::Nil,
             Marker::Reserved => return Err(Malformed::Reserved { at: start }),
@@ -115,49 +129,51 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Passes over one whole object with at most `nesting` containers inside one another.
-    ///
-    /// # Panics
-    /// If `nesting` is above `NESTING_MAX`.
+    /// Passes over one whole object with at most `nesting` containers inside one another, which
+    /// bounds the stack below.
     pub(super) fn skip(&mut self, nesting: usize) -> Result<(), Malformed> {
-        assert!(nesting <= NESTING_MAX, "the stack below holds no more");
-        // Objects still to come in each open container, and whether it is a map.
-        let mut open = [(0_u64, false); NESTING_MAX];
-        let mut depth = 0;
-        loop {
-            let start = self.at;
-            let is_key = match depth {
-                0 => false,
-                _ => {
-                    let (left, is_map) = &mut open[depth - 1];
-                    *left -= 1;
-                    *is_map && *left % 2 == 1
-                }
-            };
-            let (children, is_map) = match self.next()? {
-                Item::Str(_) => (0, false),
-                _ if is_key => return Err(Malformed::KeyNotStr { at: start }),
-                Item::Array(len) => (u64::from(len), false),
-                Item::Map(len) => (2 * u64::from(len), true),
-                Item::Nil | Item::Bin(_) | Item::Other => (0, false),
-            };
-            if children > 0 {
-                if depth == nesting {
-                    return Err(Malformed::TooDeep { at: start });
-                }
-                // Every object takes a byte or more.
-                if children > (self.bytes.len() - self.at) as u64 {
-                    return Err(Malformed::Truncated { at: start });
-                }
-                open[depth] = (children, is_map);
-                depth += 1;
+        let start = self.at;
+        let (children, is_map) = match self.next()? {
+            Item::Array(len) => (u64::from(len), false),
+            Item::Map(len) => (2 * u64::from(len), true),
+            Item::Nil | Item::Str(_) | Item::Bin(_) | Item::Other => return Ok(()),
+        };
+        if children == 0 {
+            return Ok(());
+        }
+        let Some(inside) = nesting.checked_sub(1) else {
+            return Err(Malformed::TooDeep { at: start });
+        };
+        // Every object takes a byte or more.
+        if children > (self.bytes.len() - self.at) as u64 {
+            return Err(Malformed::Truncated { at: start });
+        }
+        for child in 0..children {
+            if is_map && child % 2 == 0 {
+                self.key()?;
+            } else {
+                self.skip(inside)?;
             }
-            while depth > 0 && open[depth - 1].0 == 0 {
-                depth -= 1;
+        }
+        Ok(())
+    }
+
+    /// The key of a map's next pair, which is UTF-8.
+    #[inline]
+    pub(super) fn key(&mut self) -> Result<&'a [u8], Malformed> {
+        let at = self.at;
+        // Most are short and plain, and compared with names that are.
+        if let Some(marker @ 0xa0..=0xbf) = self.bytes.get(at) {
+            self.at += 1;
+            let name = self.take(at, u64::from(marker & 0x1f))?;
+            if name.is_ascii() {
+                return Ok(name);
             }
-            if depth == 0 {
-                return Ok(());
-            }
+            self.at = at;
+        }
+        match self.next()? {
+            Item::Str(name) => Ok(name.as_bytes()),
+            _ => Err(Malformed::KeyNotStr { at }),
         }
     }
 
@@ -171,12 +187,14 @@ impl<'a> Reader<'a> {
         read(self, start, len)
     }
 
+    #[inline]
     fn text(&mut self, start: usize, len: u64) -> Result<Item<'a>, Malformed> {
         let bytes = self.take(start, len)?;
         let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8 { at: start })?;
         Ok(Item::Str(text))
     }
 
+    #[inline]
     fn binary(&mut self, start: usize, len: u64) -> Result<Item<'a>, Malformed> {
         Ok(Item::Bin(self.take(start, len)?))
     }
@@ -194,6 +212,17 @@ impl<'a> Reader<'a> {
             .fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
+    #[inline]
+    fn array<const N: usize>(&mut self, start: usize) -> Result<[u8; N], Malformed> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let array = rest
+            .first_chunk()
+            .ok_or(Malformed::Truncated { at: start })?;
+        self.at += N;
+        Ok(*array)
+    }
+
+    #[inline]
     fn take(&mut self, start: usize, len: u64) -> Result<&'a [u8], Malformed> {
         let rest = &self.bytes[self.at..];
         if len > rest.len() as u64 {
