@@ -8,6 +8,7 @@
 //! When its node is lost, the client goes on at another one: it sends again what has no answer,
 //! with the same sequence, and resumes each subscription where it stood.
 
+mod batch;
 mod bell;
 mod bundle;
 mod connection;

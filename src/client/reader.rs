@@ -4,15 +4,16 @@
 //! was taken. After a failover the reader asks to go on at the offset after the last record it
 //! handed on; what the node sends twice all the same is dropped here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::types::{ChannelName, Offset, Partition, Span, Time, Wall};
+use crate::types::{ChannelName, Offset, Partition, Span, Time};
 use crate::wire::Code;
-use crate::wire::client::{Credit, Deliver, Refuse, Request, Subscribe, Unsubscribe};
+use crate::wire::client::{Credit, Deliver, Refuse, Request, Stamped, Subscribe, Unsubscribe};
 use crate::wire::encode_request;
 
+use super::batch::Batch;
 use super::error::{ClientError, Refusal};
 use super::options::Wanted;
 
@@ -56,23 +57,6 @@ pub(super) enum ReaderEvent {
     },
     /// Nothing more will come.
     Ended(ClientError),
-}
-
-/// The records of one `deliver`.
-#[derive(Debug)]
-pub(super) struct Batch {
-    /// Their channel.
-    pub(super) channel: ChannelName,
-    /// Offset and time of each record, in stored channels; else empty.
-    pub(super) stamps: Vec<(Partition, Offset, Wall)>,
-    /// How many of the first records the consumer has already.
-    pub(super) skip: usize,
-    /// The token of the cursor they were delivered for.
-    pub(super) token: Option<u64>,
-    /// The encoded records.
-    pub(super) records: Bytes,
-    /// How many they should be.
-    pub(super) count: u64,
 }
 
 /// One subscription.
@@ -179,19 +163,22 @@ impl Reader {
             // Held anew: what was not acked comes again.
             self.positions.remove(&partition);
         }
-        let stamps = stamps(&partition, deliver);
         let position = self.positions.get(&partition).copied().unwrap_or(0);
-        let skip = stamps.partition_point(|(_, offset, _)| *offset < position);
-        let last = stamps.last().map(|(_, offset, _)| offset + 1);
-        let next = deliver.next.or(last).unwrap_or(0).max(last.unwrap_or(0));
+        let runs = deliver.runs.iter();
+        let had = |run: &Stamped| position.saturating_sub(run.offset).min(run.count);
+        let skip = runs.clone().map(had).fold(0, u64::saturating_add);
+        let end = |run: &Stamped| run.offset.saturating_add(run.count);
+        let last = runs.map(end).max().unwrap_or(0);
+        let next = deliver.next.unwrap_or(last).max(last);
         if next > position || !self.positions.contains_key(&partition) {
-            self.positions.insert(partition, next.max(position));
+            self.positions.insert(partition.clone(), next.max(position));
         }
         self.hand_on(
             Batch {
                 channel,
+                partition: Some(partition),
+                runs: deliver.runs.clone().into(),
                 skip,
-                stamps,
                 token: deliver.token,
                 records,
                 count: deliver.count,
@@ -289,7 +276,8 @@ impl Reader {
         }
         let batch = Batch {
             channel,
-            stamps: Vec::new(),
+            partition: None,
+            runs: VecDeque::new(),
             skip: 0,
             token: None,
             records,
@@ -301,7 +289,7 @@ impl Reader {
     /// Hands records to the consumer; what it has already goes straight back to the window.
     fn hand_on(&mut self, batch: Batch, now: Time) {
         let bytes = batch.records.len() as u64;
-        if batch.skip as u64 >= batch.count {
+        if batch.skip >= batch.count {
             self.give_back(bytes, now);
             return;
         }
@@ -365,22 +353,10 @@ impl Reader {
     }
 }
 
-/// Offset and time of each record, as far as the header's count goes.
-fn stamps(partition: &Partition, deliver: &Deliver) -> Vec<(Partition, Offset, Wall)> {
-    deliver
-        .runs
-        .iter()
-        .flat_map(|run| {
-            let each = move |step| (partition.clone(), run.offset + step, run.time);
-            (0..run.count).map(each)
-        })
-        .take(usize::try_from(deliver.count).unwrap_or(usize::MAX))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::wire::client::{self, Stamped};
+    use crate::types::Wall;
+    use crate::wire::client;
     use crate::wire::decode_request;
 
     use super::*;

@@ -1,6 +1,5 @@
 //! A subscription as its consumer sees it: one item after the other.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,12 +10,12 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 
 use crate::types::{ChannelName, Record, RecordId, Wall};
-use crate::wire::records::RawRecords;
 
+use super::batch::Batch;
 use super::error::ClientError;
 use super::link::{Answer, Link};
 use super::options::Wanted;
-use super::reader::{Batch, ReaderEvent};
+use super::reader::ReaderEvent;
 use super::session::Command;
 
 /// Records of one pattern, in order per partition, without gap or repeat across failovers.
@@ -48,9 +47,8 @@ pub struct Subscription {
     pub(super) link: Arc<Link>,
     pub(super) reader: u64,
     events: mpsc::UnboundedReceiver<ReaderEvent>,
-    items: VecDeque<Item>,
-    /// Bytes to return to the window once `items` is empty.
-    bytes: u64,
+    /// What the consumer is taking, and its bytes, which return to the window when all is taken.
+    batch: Option<(Batch, u64)>,
 }
 
 /// The next thing of a subscription.
@@ -113,7 +111,8 @@ pub struct Delivered {
     pub id: Option<RecordId>,
     /// The leader's time; signals have none.
     pub time: Option<Wall>,
-    /// The record itself.
+    /// The record itself. Its key and body share the memory of the frame it came in, with up to
+    /// 256 KiB of records: copy what is kept for long.
     pub record: Record,
     /// The token of the subscription's cursor, if it has one.
     pub token: Option<u64>,
@@ -173,83 +172,59 @@ impl Subscription {
             link,
             reader,
             events,
-            items: VecDeque::new(),
-            bytes: 0,
+            batch: None,
         };
-        let first = subscription.events.recv().await;
-        subscription.handle_event(first.ok_or(ClientError::Closed)?)?;
-        Ok(subscription)
+        // The first event says that it stands, or why it does not.
+        match subscription.events.recv().await {
+            Some(ReaderEvent::Ended(error)) => Err(error),
+            Some(_) => Ok(subscription),
+            None => Err(ClientError::Closed),
+        }
     }
 
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, ClientError>>> {
         loop {
-            if let Some(item) = self.take_item() {
-                return Poll::Ready(Some(Ok(item)));
+            if let Some(record) = self.take_record() {
+                return Poll::Ready(Some(record.map(Item::Record)));
             }
             let Some(event) = ready!(self.events.poll_recv(context)) else {
                 return Poll::Ready(None);
             };
-            if let Err(error) = self.handle_event(event) {
-                self.events.close();
-                return Poll::Ready(Some(Err(error)));
+            match event {
+                ReaderEvent::Standing => {}
+                ReaderEvent::Gap { channel, missed } => {
+                    return Poll::Ready(Some(Ok(Item::Gap { channel, missed })));
+                }
+                ReaderEvent::Batch(batch) => match batch.check() {
+                    Ok(()) => {
+                        let bytes = batch.records.len() as u64;
+                        self.batch = Some((batch, bytes));
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(self.end(error)))),
+                },
+                ReaderEvent::Ended(error) => return Poll::Ready(Some(Err(self.end(error)))),
             }
         }
     }
 
-    fn take_item(&mut self) -> Option<Item> {
-        let item = self.items.pop_front();
-        if self.items.is_empty() && self.bytes > 0 {
-            let bytes = std::mem::take(&mut self.bytes);
+    fn take_record(&mut self) -> Option<Result<Delivered, ClientError>> {
+        let (batch, bytes) = self.batch.as_mut()?;
+        let record = batch.next();
+        if batch.is_over() {
+            let bytes = std::mem::take(bytes);
             let reader = self.reader;
+            self.batch = None;
             // A client that is closed has no window to return to.
             let _ = self.link.order(Command::Taken { reader, bytes }, None);
         }
-        item
+        record.map(|record| record.map_err(|error| self.end(error)))
     }
 
-    fn handle_event(&mut self, event: ReaderEvent) -> Result<(), ClientError> {
-        match event {
-            ReaderEvent::Standing => Ok(()),
-            ReaderEvent::Batch(batch) => self.decode(&batch),
-            ReaderEvent::Gap { channel, missed } => {
-                self.items.push_back(Item::Gap { channel, missed });
-                Ok(())
-            }
-            ReaderEvent::Ended(error) => Err(error),
-        }
-    }
-
-    fn decode(&mut self, batch: &Batch) -> Result<(), ClientError> {
-        self.bytes += batch.records.len() as u64;
-        let raw: Vec<_> = RawRecords::new(&batch.records)
-            .collect::<Result<_, _>>()
-            .map_err(|error| ClientError::Protocol(error.to_string()))?;
-        let stamped = !batch.stamps.is_empty();
-        let wrong = raw.len() as u64 != batch.count || (stamped && batch.stamps.len() != raw.len());
-        if wrong {
-            let text = format!(
-                "a deliver of {} counts {} records, holds {} and stamps {}",
-                batch.channel,
-                batch.count,
-                raw.len(),
-                batch.stamps.len()
-            );
-            return Err(ClientError::Protocol(text));
-        }
-        for (position, record) in raw.iter().enumerate().skip(batch.skip) {
-            let stamp = batch.stamps.get(position);
-            self.items.push_back(Item::Record(Delivered {
-                channel: batch.channel.clone(),
-                id: stamp.map(|(partition, offset, _)| RecordId {
-                    partition: partition.clone(),
-                    offset: *offset,
-                }),
-                time: stamp.map(|(_, _, time)| *time),
-                record: record.to_record(),
-                token: batch.token,
-            }));
-        }
-        Ok(())
+    /// Nothing comes after this.
+    fn end(&mut self, error: ClientError) -> ClientError {
+        self.batch = None;
+        self.events.close();
+        error
     }
 }
 

@@ -13,6 +13,9 @@ use crate::types::limits::{FRAME_OVERHEAD, RECORD_MAX};
 /// windows, so what waits here is small change.
 const FRAMES_WAITING: i32 = 10_000;
 
+/// What libzmq reads at once, in bytes (`in_batch_size` of its 4.3 `config.hpp`).
+const LIBZMQ_BUFFER: usize = 8_192;
+
 /// The status of RFC 27 (ZAP) for a key that is not let in; 300 is a trouble that may pass.
 const REFUSED: u32 = 400;
 
@@ -22,6 +25,25 @@ pub(super) struct Transport {
     monitor: zmq::Socket,
     /// Where the monitor moves to when this ends; see `drop`.
     silence: String,
+}
+
+/// A message that lives as long as what refers to its bytes.
+struct Received(zmq::Message);
+
+impl AsRef<[u8]> for Received {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Received {
+    /// Small ones lie in a buffer of libzmq with others, which they would hold as a whole.
+    fn bytes(message: zmq::Message) -> Bytes {
+        match message.len() > LIBZMQ_BUFFER {
+            true => Bytes::from_owner(Self(message)),
+            false => Bytes::copy_from_slice(&message),
+        }
+    }
 }
 
 impl Drop for Transport {
@@ -66,8 +88,15 @@ impl Transport {
 
     /// The next message, if there is one.
     pub(super) fn receive(&self) -> Option<Vec<Bytes>> {
-        let frames = self.dealer.recv_multipart(zmq::DONTWAIT).ok()?;
-        Some(frames.into_iter().map(Bytes::from).collect())
+        let mut frames = Vec::with_capacity(1);
+        loop {
+            let message = self.dealer.recv_msg(zmq::DONTWAIT).ok()?;
+            let more = message.get_more();
+            frames.push(Received::bytes(message));
+            if !more {
+                return Some(frames);
+            }
+        }
     }
 
     /// What became of the connection. The first event ends this socket; what comes after it is its

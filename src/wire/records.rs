@@ -58,7 +58,7 @@ impl<'a> Iterator for RawRecords<'a> {
         }
         let record = self.record;
         self.record += 1;
-        let result = RawRecord::read(self.rest);
+        let result = RawRecord::first(self.rest);
         self.rest = match &result {
             Ok(raw) => &self.rest[raw.bytes.len()..],
             Err(_) => &[],
@@ -79,18 +79,34 @@ impl<'a> RawRecord<'a> {
 
     /// A copy of it as a person or a client library handles it.
     pub fn to_record(&self) -> Record {
+        self.record_with(Bytes::copy_from_slice)
+    }
+
+    /// The same without a copy of its key and body: they share the memory of `frame`.
+    ///
+    /// # Panics
+    /// If it is not of `frame`.
+    pub fn to_record_of(&self, frame: &Bytes) -> Record {
+        self.record_with(|part| frame.slice_ref(part))
+    }
+
+    fn record_with(&self, bytes: impl Fn(&[u8]) -> Bytes) -> Record {
+        let headers = self.headers();
         Record {
             subject: self.subject.unwrap_or_default().to_owned(),
-            key: self.key.map(Bytes::copy_from_slice),
-            headers: self
-                .headers()
+            key: self.key.map(&bytes),
+            headers: headers
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
-            body: Bytes::copy_from_slice(self.body),
+            body: bytes(self.body),
         }
     }
 
-    fn read(bytes: &'a [u8]) -> Result<Self, RecordProblem> {
+    /// The one that `bytes` start with.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn first(bytes: &'a [u8]) -> Result<Self, RecordProblem> {
         let mut reader = Reader::new(bytes);
         let Item::Map(fields) = reader.next()? else {
             return Err(RecordProblem::NotAMap);
@@ -172,7 +188,7 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
 /// Decodes exactly one record.
 pub fn decode_record(bytes: &[u8]) -> Result<Record, WireError> {
     let bad = |problem| WireError::BadRecord { record: 0, problem };
-    let raw = RawRecord::read(bytes).map_err(bad)?;
+    let raw = RawRecord::first(bytes).map_err(bad)?;
     match bytes.len() - raw.bytes.len() {
         0 => Ok(raw.to_record()),
         more => Err(bad(RecordProblem::Trailing(more))),

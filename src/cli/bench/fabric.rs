@@ -35,6 +35,10 @@ pub(super) const SIGNALS: &str = "signals.bench";
 /// The same of the channel whose records are.
 pub(super) const STREAM: &str = "stream.bench";
 
+/// What a consumer may be behind: a few milliseconds of the fastest work, which is how long it may
+/// have to wait for a core.
+pub(super) const WINDOW_BYTES: u64 = 16 << 20;
+
 /// A folder that goes with the bench.
 pub(super) struct Folder(PathBuf);
 
@@ -222,7 +226,8 @@ impl Shape {
             "[channel.signals]\nkind = \"signal\"\nsubjects = [\"signals.#\"]\n\
              [channel.stream]\nkind = \"stream\"\nsubjects = [\"stream.#\"]\n\
              partitions = {partitions}\nreplicas = {replicas}\nconfirm = \"quorum\"\n\
-             [limits]\nsessions_max = {}\n",
+             [limits]\nsessions_max = {}\nsubscription_window_bytes = {WINDOW_BYTES}\n\
+             session_window_bytes = {WINDOW_BYTES}\n",
             self.sessions_max
         );
         text

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::account::Account;
 use super::chart;
-use super::fabric::{Fabric, Folder, SIGNALS, Shape};
+use super::fabric::{Fabric, Folder, SIGNALS, Shape, WINDOW_BYTES};
 use super::figures::Report;
 use super::part::{Made, Order, Part, Ready, Received, Work};
 use super::process::{Process, per_million, spent};
@@ -44,6 +44,7 @@ fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
     );
     report.set("record_bytes", size);
     report.set("confirm", "none");
+    report.set("consumer_window_bytes", WINDOW_BYTES as usize);
     report.set("processes", 3);
     compare(&args.common, size, 1, &mut report)?;
     Ok(report)
