@@ -49,6 +49,7 @@ impl Batch {
     ///
     /// # Errors
     /// `Protocol` if it cannot be read, or there are more or fewer than the header counts.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Result<Delivered, ClientError>> {
         while !self.is_over() {
             let taken = self.take();
@@ -60,6 +61,7 @@ impl Batch {
         None
     }
 
+    #[inline]
     fn take(&mut self) -> Result<Delivered, ClientError> {
         if self.records.is_empty() || self.count == 0 {
             let bytes = self.records.len();

@@ -10,8 +10,9 @@ use super::producer::Outcome;
 use crate::types::{Record, Time};
 use crate::wire::records::encode_record;
 
-/// Bytes of records in one bundle: many share its cost, and it stays within a core's cache.
-const BUNDLE_BYTES: usize = 64 << 10;
+/// Bytes of records in one bundle: many share its cost, it stays within a core's cache, and a frame
+/// of signals is made of whole ones.
+pub(super) const BUNDLE_BYTES: usize = 64 << 10;
 
 /// Where the outcome of one record goes, if anybody wants to know.
 pub(super) type Waiter = Option<oneshot::Sender<Outcome>>;
@@ -32,6 +33,13 @@ pub(super) struct Bundle {
     room: Room,
 }
 
+/// How much there is in a bundle.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) bytes: usize,
+    pub(super) records: usize,
+}
+
 /// A part of a producer's window; it is free again once this is dropped.
 #[derive(Debug)]
 struct Room {
@@ -40,15 +48,14 @@ struct Room {
 }
 
 impl Bundle {
-    /// The first of a bundle, which takes `room` of the producer's window. `like` is how many bytes
-    /// it may come to.
-    pub(super) fn new(subject: &str, window: &Arc<Semaphore>, like: usize) -> Self {
+    /// Of a producer with this window. `like` is what it may come to.
+    pub(super) fn new(subject: &str, window: &Arc<Semaphore>, like: Size) -> Self {
         Self {
             subject: subject.to_owned(),
             since: Time(0),
-            bytes: Vec::with_capacity(like.min(BUNDLE_BYTES)),
-            lens: Vec::new(),
-            waiters: Vec::new(),
+            bytes: Vec::with_capacity(like.bytes),
+            lens: Vec::with_capacity(like.records),
+            waiters: Vec::with_capacity(like.records),
             room: Room {
                 window: Arc::clone(window),
                 bytes: 0,
@@ -56,12 +63,22 @@ impl Bundle {
         }
     }
 
-    /// Whether a record with this subject may join.
-    pub(super) fn takes(&self, subject: &str) -> bool {
-        self.bytes.len() < BUNDLE_BYTES && self.subject == subject
+    /// Whether a record with this subject, of about so many bytes, may join.
+    #[inline]
+    pub(super) fn takes(&self, subject: &str, bytes: usize) -> bool {
+        self.bytes.len() + bytes <= BUNDLE_BYTES && self.subject == subject
+    }
+
+    /// How much there is.
+    pub(super) fn size(&self) -> Size {
+        Size {
+            bytes: self.bytes.len(),
+            records: self.lens.len(),
+        }
     }
 
     /// Adds a record, which took `room` bytes of the window.
+    #[inline]
     pub(super) fn push(&mut self, record: &Record, room: usize, waiter: Waiter) {
         let before = self.bytes.len();
         encode_record(record, &mut self.bytes);
@@ -177,7 +194,7 @@ mod tests {
     use crate::wire::RawRecords;
 
     fn bundle(bodies: &[&'static str], window: &Arc<Semaphore>) -> Bundle {
-        let mut bundle = Bundle::new("a.b", window, 0);
+        let mut bundle = Bundle::new("a.b", window, Size::default());
         for body in bodies {
             window.try_acquire_many(10).expect("room").forget();
             bundle.push(&Record::new("a.b", *body), 10, None);
@@ -195,7 +212,7 @@ mod tests {
     fn a_bundle_is_parted_between_records_and_each_part_gives_its_own_room_back() {
         let window = Arc::new(Semaphore::new(30));
         let mut rest = bundle(&["one", "three", "你好 👋"], &window);
-        assert!(!rest.takes("a.c"), "it is of one subject");
+        assert!(!rest.takes("a.c", 1), "it is of one subject");
         let first = rest.first_len();
         assert_eq!(rest.fitting(first), 1);
         assert_eq!(rest.fitting(first - 1), 0);
@@ -217,7 +234,7 @@ mod tests {
     #[test]
     fn each_is_told_its_own_outcome_from_the_last_on() {
         let window = Arc::new(Semaphore::new(0));
-        let mut all = Bundle::new("a.b", &window, 0);
+        let mut all = Bundle::new("a.b", &window, Size::default());
         let (sender, mut first) = oneshot::channel();
         all.push(&Record::new("a.b", "1"), 0, Some(sender));
         all.push(&Record::new("a.b", "2"), 0, None);

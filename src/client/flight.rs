@@ -133,7 +133,8 @@ impl Flight {
             producer: numbered.then(|| ByteBuf::from(producer.to_vec())),
             sequence: numbered.then_some(self.sequence),
             count: Some(self.count as u64),
-            crc: Some(records::crc_of(&parts)),
+            // Signals are never stored, and the transport has a checksum of its own.
+            crc: numbered.then(|| records::crc_of(&parts)),
             ..Publish::default()
         });
         encode_request_of(&header, &parts)

@@ -4,11 +4,12 @@
 //! to take all of them at once. So a record costs no message between threads, and the thread is
 //! woken by the first only.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::bundle::{Bundle, Waiter};
+use super::bundle::{Bundle, Size, Waiter};
 use super::error::{PublishError, Refusal};
 use crate::types::limits::{HEADERS_MAX, KEY_BYTES_MAX};
 use crate::types::{Record, Subject};
@@ -23,6 +24,9 @@ const WAITER_OVERHEAD: usize = 224;
 #[derive(Debug)]
 pub(super) struct Intake {
     given: Mutex<Given>,
+    /// Whether whoever gives next lets others have a turn before: with every bundle somebody does,
+    /// though there is room.
+    pause: AtomicBool,
     /// What is free of the window.
     window: Arc<Semaphore>,
     window_bytes: u32,
@@ -31,8 +35,8 @@ pub(super) struct Intake {
 #[derive(Debug, Default)]
 struct Given {
     bundles: Vec<Bundle>,
-    /// How many bytes the last bundle that was taken had.
-    like: usize,
+    /// What a bundle has come to lately.
+    like: Size,
     closed: bool,
 }
 
@@ -46,6 +50,7 @@ impl Intake {
         let window_bytes = u32::try_from(window_bytes).unwrap_or(u32::MAX).max(1);
         Self {
             given: Mutex::default(),
+            pause: AtomicBool::new(false),
             window: Arc::new(Semaphore::new(window_bytes as usize)),
             window_bytes,
         }
@@ -58,8 +63,9 @@ impl Intake {
     /// `Refused` where no node would take it. `NotSent` once the thread has closed its end.
     pub(super) async fn give(&self, record: &Record, waiter: Waiter) -> Result<bool, PublishError> {
         check_bounds(record)?;
-        // What finds room at once is to let others have a turn all the same.
-        tokio::task::consume_budget().await;
+        if self.pause.load(Ordering::Relaxed) && self.pause.swap(false, Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
         let takes = self.takes(record, waiter.is_some());
         let room = match self.window.try_acquire_many(takes) {
             Ok(room) => room,
@@ -75,8 +81,13 @@ impl Intake {
         let Given { bundles, like, .. } = &mut *given;
         let first = bundles.is_empty();
         let subject = record.subject.as_str();
-        if !bundles.last().is_some_and(|last| last.takes(subject)) {
+        let joins = |last: &Bundle| last.takes(subject, takes as usize);
+        if !bundles.last().is_some_and(joins) {
             check_subject(subject)?;
+            if let Some(full) = bundles.last() {
+                *like = full.size();
+                self.pause.store(true, Ordering::Relaxed);
+            }
             bundles.push(Bundle::new(subject, &self.window, *like));
         }
         if let Some(last) = bundles.last_mut() {
@@ -90,7 +101,9 @@ impl Intake {
     pub(super) fn take(&self) -> Vec<Bundle> {
         let mut given = self.given();
         let bundles = std::mem::take(&mut given.bundles);
-        given.like = bundles.last().map_or(0, |last| last.bytes().len());
+        if let [only] = &bundles[..] {
+            given.like = only.size();
+        }
         bundles
     }
 

@@ -184,8 +184,10 @@ impl Subscription {
 
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, ClientError>>> {
         loop {
-            if let Some(record) = self.take_record() {
-                return Poll::Ready(Some(record.map(Item::Record)));
+            match self.take_record() {
+                Some(Ok(record)) => return Poll::Ready(Some(Ok(Item::Record(record)))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.end(error)))),
+                None => {}
             }
             let Some(event) = ready!(self.events.poll_recv(context)) else {
                 return Poll::Ready(None);
@@ -207,6 +209,7 @@ impl Subscription {
         }
     }
 
+    #[inline]
     fn take_record(&mut self) -> Option<Result<Delivered, ClientError>> {
         let (batch, bytes) = self.batch.as_mut()?;
         let record = batch.next();
@@ -217,7 +220,7 @@ impl Subscription {
             // A client that is closed has no window to return to.
             let _ = self.link.order(Command::Taken { reader, bytes }, None);
         }
-        record.map(|record| record.map_err(|error| self.end(error)))
+        record
     }
 
     /// Nothing comes after this.

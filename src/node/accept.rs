@@ -242,16 +242,16 @@ fn split(
         if new {
             check_subject(topology, name, subject, position)?;
             known = Some(subject);
+            runs.extend((!channel.is_stored()).then(|| SubjectRun::new(subject)));
         }
         let number = partition_of(&record, publish, channel, keyless, position)?;
         let (bytes, all) = sorting.push(number, position, &record, subject);
-        check_size(topology, name, position, (bytes, all))?;
+        if bytes > channel.max_record || all > topology.limits.frame_max {
+            return Err(too_large(topology, name, position, bytes));
+        }
         records += 1;
-        if !channel.is_stored() {
-            if new {
-                runs.push(SubjectRun::new(subject));
-            }
-            runs.last_mut().into_iter().for_each(|run| run.push(all));
+        if let Some(run) = runs.last_mut() {
+            run.push(all);
         }
     }
     Ok(Checked {
@@ -262,28 +262,20 @@ fn split(
     })
 }
 
-/// Whether a record of so many bytes may be there, and all of its partition with it.
-fn check_size(
-    topology: &Topology,
-    name: &ChannelName,
-    position: u64,
-    (bytes, all): (u64, u64),
-) -> Result<(), No> {
+/// What is too large: the record of so many bytes, or all of its partition with it.
+fn too_large(topology: &Topology, name: &ChannelName, position: u64, bytes: u64) -> No {
     let allowed = topology.channels[name].max_record;
-    let most = topology.limits.frame_max;
-    if bytes > allowed {
-        let message =
-            format!("record {position} has {bytes} bytes, {name} allows {allowed} (max_record)");
-        return Err((Code::TooLarge, message));
-    }
-    if all > most {
-        let message = format!(
-            "the records, each with its subject, have more than {most} bytes (frame_max): send \
-             fewer at a time"
-        );
-        return Err((Code::TooLarge, message));
-    }
-    Ok(())
+    let message = match bytes > allowed {
+        true => {
+            format!("record {position} has {bytes} bytes, {name} allows {allowed} (max_record)")
+        }
+        false => format!(
+            "the records, each with its subject, have more than {} bytes (frame_max): send fewer \
+             at a time",
+            topology.limits.frame_max
+        ),
+    };
+    (Code::TooLarge, message)
 }
 
 /// Whether this channel captures the subject.

@@ -52,6 +52,7 @@ impl<'a> RawRecords<'a> {
 impl<'a> Iterator for RawRecords<'a> {
     type Item = Result<RawRecord<'a>, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -86,26 +87,37 @@ impl<'a> RawRecord<'a> {
     ///
     /// # Panics
     /// If it is not of `frame`.
+    #[inline]
     pub fn to_record_of(&self, frame: &Bytes) -> Record {
         self.record_with(|part| frame.slice_ref(part))
     }
 
+    #[inline]
     fn record_with(&self, bytes: impl Fn(&[u8]) -> Bytes) -> Record {
-        let headers = self.headers();
+        let headers = match self.headers.is_empty() {
+            true => BTreeMap::new(),
+            false => self.copied_headers(),
+        };
         Record {
             subject: self.subject.unwrap_or_default().to_owned(),
             key: self.key.map(&bytes),
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            headers,
             body: bytes(self.body),
         }
+    }
+
+    fn copied_headers(&self) -> BTreeMap<String, String> {
+        let headers = self.headers();
+        headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// The one that `bytes` start with.
     ///
     /// # Errors
     /// Why there is none.
+    #[inline]
     pub fn first(bytes: &'a [u8]) -> Result<Self, RecordProblem> {
         let mut reader = Reader::new(bytes);
         let Item::Map(fields) = reader.next()? else {
@@ -240,6 +252,7 @@ pub fn check_count(found: u64, declared: Option<u64>) -> Result<(), WireError> {
     }
 }
 
+#[inline]
 fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<(), RecordProblem> {
     match slot.replace(value) {
         None => Ok(()),
@@ -247,6 +260,7 @@ fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<(), Re
     }
 }
 
+#[inline]
 fn read_body<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RecordProblem> {
     match reader.next()? {
         Item::Bin(bytes) => Ok(bytes),
@@ -276,6 +290,7 @@ fn read_key<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, RecordProbl
     Ok(Some(key))
 }
 
+#[inline]
 fn read_subject<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a str>, RecordProblem> {
     match reader.next()? {
         Item::Nil => Ok(None),
