@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use super::error::ClientError;
-use super::subscription::Delivered;
+use super::subscription::{Delivered, Item};
 use crate::types::{ChannelName, Partition, RecordId, Wall};
 use crate::wire::client::Stamped;
 use crate::wire::{RawRecord, WireError};
@@ -50,39 +50,45 @@ impl Batch {
     /// # Errors
     /// `Protocol` if it cannot be read, or there are more or fewer than the header counts.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Result<Delivered, ClientError>> {
-        while !self.is_over() {
-            let taken = self.take();
-            if taken.is_err() || self.skip == 0 {
-                return Some(taken);
-            }
+    pub(super) fn next(&mut self) -> Option<Result<Item, ClientError>> {
+        while self.skip > 0 && !self.is_over() {
             self.skip -= 1;
+            if let Err(error) = self.take() {
+                return Some(Err(error));
+            }
         }
-        None
+        match self.is_over() {
+            true => None,
+            false => Some(self.take()),
+        }
     }
 
+    /// An item is made where it stays: it is large, and there are many.
     #[inline]
-    fn take(&mut self) -> Result<Delivered, ClientError> {
+    fn take(&mut self) -> Result<Item, ClientError> {
         if self.records.is_empty() || self.count == 0 {
             let bytes = self.records.len();
             return Err(self.wrong(format!("more, and holds {bytes} bytes of them")));
         }
-        let raw = RawRecord::first(&self.records).map_err(|problem| {
-            let error = WireError::BadRecord { record: 0, problem };
-            ClientError::Protocol(error.to_string())
-        })?;
+        let raw = match RawRecord::first(&self.records) {
+            Ok(raw) => raw,
+            Err(problem) => {
+                let error = WireError::BadRecord { record: 0, problem };
+                return Err(ClientError::Protocol(error.to_string()));
+            }
+        };
         let record = raw.to_record_of(&self.records);
         let len = raw.bytes.len();
         self.records.advance(len);
         self.count -= 1;
         let (id, time) = self.stamp().unzip();
-        Ok(Delivered {
+        Ok(Item::Record(Delivered {
             channel: self.channel.clone(),
             id,
             time,
             record,
             token: self.token,
-        })
+        }))
     }
 
     /// The stamp of the next record.

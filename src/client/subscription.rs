@@ -155,6 +155,9 @@ impl Subscription {
     /// # }
     /// ```
     pub fn try_next(&mut self) -> Option<Result<Item, ClientError>> {
+        if let Some(record) = self.take_record() {
+            return Some(record);
+        }
         let mut context = Context::from_waker(Waker::noop());
         match self.poll_item(&mut context) {
             Poll::Ready(item) => item,
@@ -184,10 +187,8 @@ impl Subscription {
 
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, ClientError>>> {
         loop {
-            match self.take_record() {
-                Some(Ok(record)) => return Poll::Ready(Some(Ok(Item::Record(record)))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(self.end(error)))),
-                None => {}
+            if let Some(record) = self.take_record() {
+                return Poll::Ready(Some(record));
             }
             let Some(event) = ready!(self.events.poll_recv(context)) else {
                 return Poll::Ready(None);
@@ -210,17 +211,25 @@ impl Subscription {
     }
 
     #[inline]
-    fn take_record(&mut self) -> Option<Result<Delivered, ClientError>> {
+    fn take_record(&mut self) -> Option<Result<Item, ClientError>> {
         let (batch, bytes) = self.batch.as_mut()?;
         let record = batch.next();
         if batch.is_over() {
-            let bytes = std::mem::take(bytes);
-            let reader = self.reader;
+            let bytes = *bytes;
+            self.return_bytes(bytes);
+        } else if matches!(record, Some(Err(_))) {
             self.batch = None;
-            // A client that is closed has no window to return to.
-            let _ = self.link.order(Command::Taken { reader, bytes }, None);
+            self.events.close();
         }
         record
+    }
+
+    /// All of the batch is taken.
+    fn return_bytes(&mut self, bytes: u64) {
+        let reader = self.reader;
+        self.batch = None;
+        // A client that is closed has no window to return to.
+        let _ = self.link.order(Command::Taken { reader, bytes }, None);
     }
 
     /// Nothing comes after this.

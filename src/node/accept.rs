@@ -233,9 +233,17 @@ fn split(
     let mut sorting = Sorting::new(body);
     let mut runs: Vec<SubjectRun> = Vec::new();
     let mut known = None;
-    let mut records = 0;
-    for (position, record) in (0..).zip(RawRecords::new(body)) {
-        let record = record.map_err(wire)?;
+    let (mut rest, mut position) = (&body[..], 0);
+    while !rest.is_empty() {
+        // Not handed from one to the other: a record's parts are many words.
+        let record = match RawRecord::first(rest) {
+            Ok(record) => record,
+            Err(problem) => {
+                let record = position;
+                return Err(wire(WireError::BadRecord { record, problem }));
+            }
+        };
+        rest = &rest[record.bytes.len()..];
         let subject = subject_of(&record, publish, position)?;
         // Records beside each other often have the same.
         let new = known != Some(subject);
@@ -249,14 +257,14 @@ fn split(
         if bytes > channel.max_record || all > topology.limits.frame_max {
             return Err(too_large(topology, name, position, bytes));
         }
-        records += 1;
+        position += 1;
         if let Some(run) = runs.last_mut() {
             run.push(all);
         }
     }
     Ok(Checked {
         channel: name.clone(),
-        records,
+        records: position,
         splits: sorting.finish(),
         runs,
     })

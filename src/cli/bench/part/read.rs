@@ -100,35 +100,44 @@ fn follow(
     let (mut noted, mut heard) = (0, Instant::now());
     loop {
         let end = until.load(Ordering::Acquire);
-        let over = done.seen.next >= end;
-        let mut item = (!over).then(|| records.try_next()).flatten();
-        if item.is_none() {
-            // The clock is read when all that came is taken, not with every record.
-            if done.seen.received > noted {
-                noted = done.seen.received;
-                heard = Instant::now();
-                done.span = done.span.map(|(first, _)| (first, heard));
-                done.frames = client.traffic().frames_received - before;
-            }
-            let stalled = end < u64::MAX && heard.elapsed() > STALLED;
-            if over || stalled {
-                return Ok(done);
-            }
-            let came = wait_within(Duration::from_millis(LOOK_MS), records.next());
-            item = came.map(|item| item.unwrap_or(Err(ClientError::Closed)));
+        while done.seen.next < end
+            && let Some(item) = records.try_next()
+        {
+            done.take(item)?;
         }
-        match item.transpose()? {
-            Some(Item::Record(delivered)) => {
-                if done.span.is_none() {
+        // The clock is read when all that came is taken, not with every record.
+        if done.seen.received > noted {
+            noted = done.seen.received;
+            heard = Instant::now();
+            done.span = done.span.map(|(first, _)| (first, heard));
+            done.frames = client.traffic().frames_received - before;
+        }
+        let stalled = end < u64::MAX && heard.elapsed() > STALLED;
+        if done.seen.next >= end || stalled {
+            return Ok(done);
+        }
+        if let Some(item) = wait_within(Duration::from_millis(LOOK_MS), records.next()) {
+            done.take(item.unwrap_or(Err(ClientError::Closed)))?;
+        }
+    }
+}
+
+impl Done {
+    #[inline]
+    fn take(&mut self, item: Result<Item, ClientError>) -> Result<(), ClientError> {
+        match item {
+            Ok(Item::Record(delivered)) => {
+                if self.span.is_none() {
                     let now = Instant::now();
-                    done.span = Some((now, now));
+                    self.span = Some((now, now));
                 }
                 let number = delivered.record.body.first_chunk::<8>();
                 let number = number.map_or(u64::MAX >> 1, |bytes| u64::from_be_bytes(*bytes));
-                done.seen.take(number);
+                self.seen.take(number);
             }
-            Some(Item::Gap { missed, .. }) => done.seen.take_gap(missed),
-            None => {}
+            Ok(Item::Gap { missed, .. }) => self.seen.take_gap(missed),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }
