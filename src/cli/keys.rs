@@ -107,7 +107,7 @@ fn parse_owner(values: &[String]) -> Result<(Role, String), Failure> {
     }
 }
 
-fn generate() -> Result<SecretKey, Failure> {
+pub(super) fn generate() -> Result<SecretKey, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::internal(format!("libzmq could not make a key pair: {error}"))
     };
@@ -118,7 +118,7 @@ fn generate() -> Result<SecretKey, Failure> {
 }
 
 /// Writes a file that did not exist, readable by its owner alone from its first byte on.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::user(
             format!("{} exists, and a key is never overwritten", path.display()),

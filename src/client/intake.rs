@@ -20,11 +20,14 @@ use crate::wire::{Code, RecordProblem};
 const RECORD_OVERHEAD: usize = 32;
 const WAITER_OVERHEAD: usize = 224;
 
+/// Bundles begun, for want of one subject, until others have a turn.
+const BUNDLES_PER_TURN: usize = 64;
+
 /// Between one producer and the thread.
 #[derive(Debug)]
 pub(super) struct Intake {
     given: Mutex<Given>,
-    /// Whether whoever gives next lets others have a turn before: with every bundle somebody does,
+    /// Whether whoever gives next lets others have a turn before: somebody does now and then,
     /// though there is room.
     pause: AtomicBool,
     /// What is free of the window.
@@ -84,9 +87,10 @@ impl Intake {
         let joins = |last: &Bundle| last.takes(subject, takes as usize);
         if !bundles.last().is_some_and(joins) {
             check_subject(subject)?;
-            if let Some(full) = bundles.last() {
-                *like = full.size();
-                self.pause.store(true, Ordering::Relaxed);
+            if let Some(last) = bundles.last() {
+                *like = last.size();
+                let full = last.subject == subject || bundles.len() % BUNDLES_PER_TURN == 0;
+                self.pause.store(full, Ordering::Relaxed);
             }
             bundles.push(Bundle::new(subject, &self.window, *like));
         }
@@ -203,6 +207,18 @@ mod tests {
         );
         let taken = intake.take();
         assert_eq!(taken.iter().map(Bundle::count).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn whoever_gives_much_lets_others_have_a_turn() {
+        let intake = Intake::new(1 << 20);
+        let large = Record::new("a.b", vec![0; 1_000]);
+        let pending = |_: &i32| now(intake.give(&large, None)).is_pending();
+        // Two bundles, of which one is full.
+        assert_eq!((0..100).filter(pending).count(), 1);
+        let subjects = (0..100).map(|number| Record::new(format!("a.{number}"), "x"));
+        let pending = |record: &Record| now(intake.give(record, None)).is_pending();
+        assert_eq!(subjects.filter(pending).count(), 1);
     }
 
     #[test]

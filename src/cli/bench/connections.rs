@@ -52,7 +52,13 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
         report.weft("resident_mib_after", held.after.map(mib));
         report.weft("clients_answered", held.account.received() as f64);
         drop(fabric);
-        let mut router = Process::start("raw router", &Part::RawForward { receivers: 0 })?;
+        let mut router = Process::start(
+            "raw router",
+            &Part::RawForward {
+                receivers: 0,
+                secret: None,
+            },
+        )?;
         let endpoint = endpoint(&mut router)?;
         let held = hold(router.pid(), &endpoint, count, false)?;
         report.fault(held.account.faults("raw"));

@@ -8,10 +8,12 @@ use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::keys::{Door, Keys};
 use crate::cli::Failure;
 use crate::cli::children::{Launch, Supervised, absolute, stop};
 use crate::cli::connect::on_interrupt;
 use crate::cli::health::Health;
+use crate::cli::keys::write_new;
 use crate::cli::options::{Resolved, Server};
 use crate::cli::ports::free_ports;
 use crate::topology;
@@ -35,6 +37,9 @@ pub(super) const SIGNALS: &str = "signals.bench";
 /// The same of the channel whose records are.
 pub(super) const STREAM: &str = "stream.bench";
 
+/// The file with the key of every node, beside the topology.
+const SECRET: &str = "node.secret";
+
 /// What a consumer may be behind: a few milliseconds of the fastest work, which is how long it may
 /// have to wait for a core.
 pub(super) const WINDOW_BYTES: u64 = 16 << 20;
@@ -55,6 +60,7 @@ pub(super) struct Shape {
 pub(super) struct Fabric {
     pub(super) nodes: Vec<Supervised>,
     resolved: Resolved,
+    keys: Option<Keys>,
 }
 
 impl Folder {
@@ -95,8 +101,25 @@ impl Drop for Folder {
 impl Fabric {
     /// Starts the nodes and waits until they are healthy.
     pub(super) fn start(folder: &Path, shape: Shape) -> Result<Self, Failure> {
+        Self::start_with(folder, shape, None)
+    }
+
+    /// The same with keys, if there are any.
+    pub(super) fn start_with(
+        folder: &Path,
+        shape: Shape,
+        keys: Option<&Keys>,
+    ) -> Result<Self, Failure> {
         let file = folder.join("bench.toml");
-        let text = shape.topology(&free_ports(shape.nodes)?);
+        let mut text = shape.topology(&free_ports(shape.nodes)?, keys);
+        if let Some(keys) = keys {
+            let public = keys.client.public();
+            let _ = write!(
+                text,
+                "[[client]]\nname = \"bench\"\npublic_key = \"{public}\"\n"
+            );
+            write_new(&folder.join(SECRET), &keys.server.to_text())?;
+        }
         fs::write(&file, &text).map_err(Failure::internal)?;
         let parsed = topology::parse(&text, &file);
         let Some(topology) = parsed.topology else {
@@ -117,14 +140,15 @@ impl Fabric {
             nodes: nodes.map(|n| Supervised::new(n, launch(n))).collect(),
             resolved: Resolved {
                 servers: Vec::new(),
-                identity: None,
+                identity: keys.map(|keys| keys.client.clone()),
                 meant: None,
             },
+            keys: keys.cloned(),
         };
         let servers = fabric.nodes.iter().map(|node| Server {
             node: Some(node.name.clone()),
             endpoint: node.endpoint.clone(),
-            key: None,
+            key: keys.map(|keys| keys.server.public().clone()),
         });
         fabric.resolved.servers = servers.collect();
         for node in &mut fabric.nodes {
@@ -165,6 +189,11 @@ impl Fabric {
     pub(super) fn endpoint(&self) -> String {
         let first = self.nodes.first();
         first.map_or(String::new(), |node| node.endpoint.clone())
+    }
+
+    /// The same with the keys it takes.
+    pub(super) fn door(&self) -> Door {
+        Door::new(self.endpoint(), self.keys.as_ref())
     }
 
     /// Which node leads the first partition of the stream.
@@ -209,16 +238,30 @@ impl Shape {
         }
     }
 
-    fn topology(self, ports: &[[u16; 3]]) -> String {
+    fn topology(self, ports: &[[u16; 3]], keys: Option<&Keys>) -> String {
         let mut text = "[fabric]\nname = \"bench\"\nepoch = 1\n".to_owned();
         for (number, [clients, peers, signals]) in ports.iter().enumerate() {
-            let at = "tcp://127.0.0.1";
+            // Only what others reach speaks CURVE.
+            let at = if keys.is_some() {
+                "tcp://*"
+            } else {
+                "tcp://127.0.0.1"
+            };
             // Writing to a string does not fail.
             let _ = write!(
                 text,
                 "[[node]]\nname = \"n{number}\"\nclients = \"{at}:{clients}\"\n\
                  peers = \"{at}:{peers}\"\nsignals = \"{at}:{signals}\"\n"
             );
+            if let Some(keys) = keys {
+                let (public, at) = (keys.server.public(), "tcp://127.0.0.1");
+                let _ = write!(
+                    text,
+                    "public_key = \"{public}\"\nsecret_key_file = \"{SECRET}\"\n\
+                     [node.advertise]\nclients = \"{at}:{clients}\"\n\
+                     peers = \"{at}:{peers}\"\nsignals = \"{at}:{signals}\"\n"
+                );
+            }
         }
         let (replicas, partitions) = (self.nodes.min(3), self.partitions);
         let _ = write!(

@@ -29,6 +29,6 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
     report.set("confirm", "none");
     report.set("consumers", consumers);
     report.set("processes", 3);
-    compare(&args.common, args.size.size, consumers, &mut report)?;
+    compare(&args.common, (args.size.size, consumers), None, &mut report)?;
     Ok(report)
 }

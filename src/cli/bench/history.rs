@@ -8,6 +8,7 @@ use std::path::Path;
 use super::account::Account;
 use super::fabric::{Fabric, Folder, Shape};
 use super::figures::Report;
+use super::keys::Door;
 use super::part::{Made, Order, Part, Ready, Received};
 use super::process::{Process, per_million, spent};
 use super::reference::{endpoint, rate, run};
@@ -102,7 +103,7 @@ fn read_alone(
 ) -> Result<(), Failure> {
     let pids = fabric.pids();
     let before = spent(&pids);
-    let received = read(fabric, 0, records)?;
+    let received = read(fabric, 0, records, false)?;
     let cost = per_million(before, spent(&pids), records);
     let (seconds, frames) = (received.seconds, received.frames);
     let account = take(received, records, report);
@@ -151,7 +152,7 @@ fn both(
     let made: Made = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| run(&mut producer));
         while rates.is_empty() || !publishing.is_finished() {
-            let received = read(fabric, 0, records)?;
+            let received = read(fabric, 0, records, false)?;
             let seconds = received.seconds;
             let account = take(received, records, report);
             rates.extend(mb_per_s(account.received(), size, seconds));
@@ -194,7 +195,7 @@ fn serve(file: &Path, report: &mut Report) -> Result<(), Failure> {
     let mut reader = Process::start(
         "raw reader",
         &Part::RawReceive {
-            endpoint: endpoint(&mut router)?,
+            door: Door::new(endpoint(&mut router)?, None),
             sockets: 1,
         },
     )?;

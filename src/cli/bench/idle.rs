@@ -60,7 +60,13 @@ pub(super) fn measure(args: &Args) -> Result<Report, Failure> {
         report.weft("cpu_percent_of_the_busiest_node", most);
         let syncs: u64 = fabric.syncs()?.iter().sum();
         report.weft("journal_syncs", (syncs - synced.iter().sum::<u64>()) as f64);
-        let mut router = Process::start("raw router", &Part::RawForward { receivers: 0 })?;
+        let mut router = Process::start(
+            "raw router",
+            &Part::RawForward {
+                receivers: 0,
+                secret: None,
+            },
+        )?;
         router.hear::<Ready>()?;
         for used in watch(&[router.pid()], work.seconds) {
             report.raw("cpu_percent_per_node", used.cpu_percent);

@@ -11,6 +11,7 @@ mod fanout;
 mod figures;
 mod history;
 mod idle;
+mod keys;
 mod latency;
 mod part;
 mod process;

@@ -123,7 +123,7 @@ fn restart(args: &Args, folder: &Path, report: &mut Report) -> Result<(), Failur
         report.raw("restart_s", began.elapsed().as_secs_f64());
         report.raw("read_mib", bytes as f64 / 1_048_576.0);
     }
-    let received = read(&fabric, 0, made.count)?;
+    let received = read(&fabric, 0, made.count, false)?;
     let account = Account {
         sent: made.count,
         confirmed: Some(made.confirmed),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::account::Account;
+use super::keys::{Door, Keys};
 use super::part::{Latency, Made, Order, Part, Ready, Received, Work};
 use super::process::{Process, Spent, spent};
 use crate::cli::Failure;
@@ -14,6 +15,7 @@ pub(super) const RECORDS_PER_FRAME: u64 = 64;
 pub(super) struct Forwarded {
     /// Of frames.
     pub(super) account: Account,
+    records_per_frame: u64,
     /// From the first frame received to the last.
     pub(super) seconds: f64,
     pub(super) before: Option<Spent>,
@@ -23,7 +25,12 @@ pub(super) struct Forwarded {
 impl Forwarded {
     /// Records that arrived, counting each receiver.
     pub(super) fn records(&self) -> u64 {
-        self.account.received() * RECORDS_PER_FRAME
+        self.account.received() * self.records_per_frame
+    }
+
+    /// How many are in one frame.
+    pub(super) fn records_per_frame(&self) -> u64 {
+        self.records_per_frame
     }
 
     pub(super) fn records_per_s(&self) -> Option<f64> {
@@ -36,14 +43,45 @@ pub(super) fn rate(count: u64, seconds: f64) -> Option<f64> {
     (seconds > 0.0).then(|| count as f64 / seconds)
 }
 
-/// A process sends frames of records to a ROUTER's, which sends each to every socket of a third.
-pub(super) fn forward(size: usize, receivers: usize, work: Work) -> Result<Forwarded, Failure> {
-    let mut router = Process::start("raw forwarder", &Part::RawForward { receivers })?;
-    let endpoint = endpoint(&mut router)?;
+/// What a process sends to a ROUTER's, which sends it to every socket of a third.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forwarding<'k> {
+    pub(super) record_bytes: usize,
+    pub(super) records_per_frame: u64,
+    pub(super) receivers: usize,
+    pub(super) work: Work,
+    pub(super) keys: Option<&'k Keys>,
+}
+
+impl Forwarding<'_> {
+    /// Frames of [`RECORDS_PER_FRAME`], to one socket, without CURVE.
+    pub(super) fn of(record_bytes: usize, work: Work) -> Self {
+        Self {
+            record_bytes,
+            records_per_frame: RECORDS_PER_FRAME,
+            receivers: 1,
+            work,
+            keys: None,
+        }
+    }
+}
+
+/// Runs it.
+pub(super) fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, Failure> {
+    let Forwarding {
+        records_per_frame,
+        receivers,
+        work,
+        keys,
+        ..
+    } = forwarding;
+    let secret = keys.map(|keys| keys.server.secret_z85().to_owned());
+    let mut router = Process::start("raw forwarder", &Part::RawForward { receivers, secret })?;
+    let door = Door::new(endpoint(&mut router)?, keys);
     let mut receiver = Process::start(
         "raw receiver",
         &Part::RawReceive {
-            endpoint: endpoint.clone(),
+            door: door.clone(),
             sockets: receivers,
         },
     )?;
@@ -51,9 +89,12 @@ pub(super) fn forward(size: usize, receivers: usize, work: Work) -> Result<Forwa
     let mut sender = Process::start(
         "raw sender",
         &Part::RawSend {
-            endpoint,
-            frame_bytes: size * RECORDS_PER_FRAME as usize,
-            work: work.in_frames(),
+            door,
+            frame_bytes: forwarding.record_bytes * records_per_frame as usize,
+            work: Work {
+                most: work.most.map(|most| most.div_ceil(records_per_frame)),
+                ..work
+            },
         },
     )?;
     sender.hear::<Ready>()?;
@@ -73,6 +114,7 @@ pub(super) fn forward(size: usize, receivers: usize, work: Work) -> Result<Forwa
             readers: received.readers,
             ..Account::default()
         },
+        records_per_frame,
         seconds: received.seconds,
         before,
         after,
@@ -81,7 +123,13 @@ pub(super) fn forward(size: usize, receivers: usize, work: Work) -> Result<Forwa
 
 /// One frame on its way at a time, from a DEALER to a ROUTER and back.
 pub(super) fn round_trip(frame_bytes: usize, work: Work) -> Result<Made, Failure> {
-    let mut router = Process::start("raw echo", &Part::RawForward { receivers: 0 })?;
+    let mut router = Process::start(
+        "raw echo",
+        &Part::RawForward {
+            receivers: 0,
+            secret: None,
+        },
+    )?;
     let endpoint = endpoint(&mut router)?;
     let mut pinger = Process::start(
         "raw pinger",
@@ -135,14 +183,4 @@ pub(super) fn endpoint(process: &mut Process) -> Result<String, Failure> {
 pub(super) fn latency(made: &Made) -> Result<Latency, Failure> {
     let missing = || Failure::internal("a part of the bench measured nothing");
     made.latency.ok_or_else(missing)
-}
-
-impl Work {
-    /// The same number of records in frames of the reference.
-    fn in_frames(self) -> Self {
-        Self {
-            most: self.most.map(|most| most.div_ceil(RECORDS_PER_FRAME)),
-            ..self
-        }
-    }
 }

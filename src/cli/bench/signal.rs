@@ -6,9 +6,10 @@ use super::account::Account;
 use super::chart;
 use super::fabric::{Fabric, Folder, SIGNALS, Shape, WINDOW_BYTES};
 use super::figures::Report;
+use super::keys::Keys;
 use super::part::{Made, Order, Part, Ready, Received, Work};
 use super::process::{Process, per_million, spent};
-use super::reference::{Forwarded, RECORDS_PER_FRAME, forward, rate};
+use super::reference::{Forwarded, Forwarding, forward, rate};
 use super::{Common, Size};
 use crate::cli::Failure;
 
@@ -19,6 +20,9 @@ pub(super) struct Args {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) size: Size,
+    /// Prove keys and encrypt, on both sides; the raw one then sends frames as large as Weft's
+    #[arg(long)]
+    curve: bool,
     /// Measure records of 16 bytes to 64 KiB as well, and draw them into this file, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -40,56 +44,72 @@ fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
     let mut report = Report::new(
         "signal",
         "a producer, a node and a consumer: signals, which nobody confirms",
-        "a DEALER, a ROUTER and a DEALER: frames of 64 records",
+        match args.curve {
+            false => "a DEALER, a ROUTER and a DEALER: frames of 64 records",
+            true => "a DEALER, a ROUTER and a DEALER: frames of as many records, under CURVE too",
+        },
     );
     report.set("record_bytes", size);
     report.set("confirm", "none");
     report.set("consumer_window_bytes", WINDOW_BYTES as usize);
     report.set("processes", 3);
-    compare(&args.common, size, 1, &mut report)?;
+    report.set("curve", if args.curve { "on" } else { "off" });
+    let keys = args.curve.then(Keys::new).transpose()?;
+    compare(&args.common, (size, 1), keys.as_ref(), &mut report)?;
     Ok(report)
 }
 
-/// Runs both sides in turn, with so many consumers in one process.
+/// Runs both sides in turn, with records of this size and so many consumers in one process.
 pub(super) fn compare(
     common: &Common,
-    size: usize,
-    consumers: usize,
+    (size, consumers): (usize, usize),
+    keys: Option<&Keys>,
     report: &mut Report,
 ) -> Result<(), Failure> {
     common.describe(report);
     let folder = Folder::new(common.data.as_deref())?;
-    let fabric = Fabric::start(folder.path(), Shape::of(1))?;
+    let fabric = Fabric::start_with(folder.path(), Shape::of(1), keys)?;
     for _ in 0..common.runs {
-        run(&fabric, size, consumers, common.work(), report)?;
-        let raw = forward(size, consumers, common.work())?;
+        let bundled = run(&fabric, size, consumers, common.work(), report)?;
+        let plain = Forwarding::of(size, common.work());
+        let raw = forward(Forwarding {
+            records_per_frame: match keys {
+                Some(_) => bundled.max(1),
+                None => plain.records_per_frame,
+            },
+            receivers: consumers,
+            keys,
+            ..plain
+        })?;
         report_raw(&raw, report);
     }
     Ok(())
 }
 
+/// How many records a frame had on its way out.
 fn run(
     fabric: &Fabric,
     size: usize,
     readers: usize,
     work: Work,
     report: &mut Report,
-) -> Result<(), Failure> {
-    let endpoint = fabric.endpoint();
+) -> Result<u64, Failure> {
+    let door = fabric.door();
     let mut consumer = Process::start(
         "consumer",
         &Part::Read {
-            endpoint: endpoint.clone(),
+            door: door.clone(),
             pattern: SIGNALS.to_owned(),
             readers,
             from: None,
+            acks: false,
         },
     )?;
     consumer.hear::<Ready>()?;
     let mut producer = Process::start(
         "producer",
         &Part::Publish {
-            endpoint,
+            door,
             subject: SIGNALS.to_owned(),
             body_bytes: size,
             first: 0,
@@ -131,23 +151,21 @@ fn run(
     report.weft("records_sent", made.count as f64);
     report.weft("records_received", arrived as f64);
     report.weft("records_lost", lost as f64);
-    Ok(())
+    Ok(arrived / received.frames.max(1))
 }
 
 pub(super) fn report_raw(raw: &Forwarded, report: &mut Report) {
     report.fault(raw.account.faults("raw"));
-    let (frames, records) = (raw.account.sent, raw.account.sent * RECORDS_PER_FRAME);
+    let bundled = raw.records_per_frame();
+    let (frames, records) = (raw.account.sent, raw.account.sent * bundled);
     let cost = per_million(raw.before, raw.after, raw.records());
     report.raw("records_per_s", raw.records_per_s());
     report.raw("cpu_s_per_million", cost.map(|cost| cost.cpu_s));
     report.raw("handovers_per_million", cost.map(|cost| cost.wakes));
     report.raw("frames_sent", frames as f64);
-    report.raw("records_per_frame_in", RECORDS_PER_FRAME as f64);
-    report.raw("records_per_frame_out", RECORDS_PER_FRAME as f64);
+    report.raw("records_per_frame_in", bundled as f64);
+    report.raw("records_per_frame_out", bundled as f64);
     report.raw("records_sent", records as f64);
     report.raw("records_received", raw.records() as f64);
-    report.raw(
-        "records_lost",
-        (raw.account.lost() * RECORDS_PER_FRAME) as f64,
-    );
+    report.raw("records_lost", (raw.account.lost() * bundled) as f64);
 }

@@ -7,9 +7,10 @@ use super::account::Account;
 use super::chart;
 use super::fabric::{Fabric, Folder, STREAM, Shape};
 use super::figures::Report;
+use super::keys::Door;
 use super::part::{Made, Order, Part, Ready, Received};
 use super::process::{Process, Spent, per_million, spent};
-use super::reference::{append, forward, latency, rate, run};
+use super::reference::{Forwarding, append, forward, latency, rate, run};
 use super::{Common, Replicas, Size};
 use crate::cli::Failure;
 
@@ -78,6 +79,18 @@ fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
         report_weft(&published, &mut report);
         let records = published.made.count;
         read_back(&fabric, first, records, &published.made, &mut report)?;
+        let acked = read(&fabric, first, records, true)?;
+        let account = Account {
+            sent: records,
+            first,
+            readers: acked.readers,
+            ..Account::default()
+        };
+        report.fault(account.faults("weft, at a cursor"));
+        report.weft(
+            "read_and_acked_per_s",
+            rate(account.received(), acked.seconds),
+        );
         first += records;
         let group = group_bytes(&published, size);
         let (made, cost) = append(folder.path(), group, args.common.work())?;
@@ -90,7 +103,7 @@ fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
         let took = latency(&made)?;
         report.raw("p50_us", took.p50_us);
         report.raw("p99_us", took.p99_us);
-        let raw = forward(size, 1, args.common.work())?;
+        let raw = forward(Forwarding::of(size, args.common.work()))?;
         report.fault(raw.account.faults("raw"));
         report.raw("forwarded_per_s", raw.records_per_s());
     }
@@ -132,7 +145,7 @@ pub(super) fn producer(
 ) -> Result<Process, Failure> {
     let leader = fabric.leader()?;
     let part = Part::Publish {
-        endpoint: fabric.nodes[leader].endpoint.clone(),
+        door: Door::new(fabric.nodes[leader].endpoint.clone(), None),
         subject: STREAM.to_owned(),
         body_bytes: size,
         first,
@@ -183,7 +196,7 @@ pub(super) fn read_back(
     made: &Made,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let received = read(fabric, first, sent)?;
+    let received = read(fabric, first, sent, false)?;
     let account = Account {
         sent,
         first,
@@ -202,16 +215,22 @@ pub(super) fn read_back(
     Ok(())
 }
 
-/// What one reader process sees of `sent` records from `first` on.
-pub(super) fn read(fabric: &Fabric, first: u64, sent: u64) -> Result<Received, Failure> {
+/// What one reader process sees of `sent` records from `first` on, if it `acks` at a cursor.
+pub(super) fn read(
+    fabric: &Fabric,
+    first: u64,
+    sent: u64,
+    acks: bool,
+) -> Result<Received, Failure> {
     let leader = fabric.leader()?;
     let mut reader = Process::start(
         "reader",
         &Part::Read {
-            endpoint: fabric.nodes[leader].endpoint.clone(),
+            door: Door::new(fabric.nodes[leader].endpoint.clone(), None),
             pattern: STREAM.to_owned(),
             readers: 1,
             from: Some(first),
+            acks,
         },
     )?;
     reader.hear::<Ready>()?;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::account::Seen;
+use super::keys::Door;
 use crate::cli::Failure;
 
 /// How long a part waits for what does not come, before it says what it has.
@@ -38,14 +39,18 @@ pub(crate) struct PartArgs {
 pub(super) enum Part {
     /// A DEALER that sends numbered frames as fast as it can.
     RawSend {
-        endpoint: String,
+        door: Door,
         frame_bytes: usize,
         work: Work,
     },
     /// A ROUTER that sends each frame to all receivers, or back if there are none.
-    RawForward { receivers: usize },
+    RawForward {
+        receivers: usize,
+        /// Its secret key, under CURVE.
+        secret: Option<String>,
+    },
     /// DEALERs that receive numbered frames.
-    RawReceive { endpoint: String, sockets: usize },
+    RawReceive { door: Door, sockets: usize },
     /// A DEALER with one frame on its way at a time.
     RawPing {
         endpoint: String,
@@ -69,7 +74,7 @@ pub(super) enum Part {
     },
     /// Publishes numbered records; with a window, each is to be confirmed.
     Publish {
-        endpoint: String,
+        door: Door,
         subject: String,
         body_bytes: usize,
         first: u64,
@@ -78,11 +83,13 @@ pub(super) enum Part {
     },
     /// Reads numbered records, each reader with a session of its own.
     Read {
-        endpoint: String,
+        door: Door,
         pattern: String,
         readers: usize,
         /// The offset and number to start at; what comes from now on if absent.
         from: Option<u64>,
+        /// Whether they are read at a cursor that is moved behind them.
+        acks: bool,
     },
 }
 
@@ -162,12 +169,14 @@ pub(crate) fn run_part(args: PartArgs) -> Result<ExitCode, Failure> {
     let orders = Orders::open();
     match part {
         Part::RawSend {
-            endpoint,
+            door,
             frame_bytes,
             work,
-        } => raw::send(&orders, &endpoint, frame_bytes, work),
-        Part::RawForward { receivers } => raw::forward(&orders, receivers),
-        Part::RawReceive { endpoint, sockets } => raw::receive(&orders, &endpoint, sockets),
+        } => raw::send(&orders, &door, frame_bytes, work),
+        Part::RawForward { receivers, secret } => {
+            raw::forward(&orders, receivers, secret.as_deref())
+        }
+        Part::RawReceive { door, sockets } => raw::receive(&orders, &door, sockets),
         Part::RawPing {
             endpoint,
             frame_bytes,
@@ -181,7 +190,7 @@ pub(crate) fn run_part(args: PartArgs) -> Result<ExitCode, Failure> {
         } => raw::hold(&orders, &endpoint, count, hello),
         Part::Append { file, bytes, work } => disk::append(&orders, &file, bytes, work),
         Part::Publish {
-            endpoint,
+            door,
             subject,
             body_bytes,
             first,
@@ -189,14 +198,15 @@ pub(crate) fn run_part(args: PartArgs) -> Result<ExitCode, Failure> {
             work,
         } => {
             let numbered = publish::Numbered::new(&subject, body_bytes, first);
-            publish::publish(&orders, &endpoint, numbered, window, work)
+            publish::publish(&orders, &door, numbered, window, work)
         }
         Part::Read {
-            endpoint,
+            door,
             pattern,
             readers,
             from,
-        } => read::read(&orders, &endpoint, &pattern, readers, from),
+            acks,
+        } => read::read(&orders, &door, &pattern, readers, (from, acks)),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{Latency, Made, Order, Orders, Ready, Work, say};
 use crate::cli::Failure;
 use crate::cli::bench::account::TRAILER;
+use crate::cli::bench::keys::Door;
 use crate::cli::connect::failure;
 use crate::cli::wait::wait;
 use crate::client::{Client, Confirm, Level, Outcome, Producer, ProducerOptions, PublishError};
@@ -46,12 +47,12 @@ impl Numbered {
 
 pub(super) fn publish(
     orders: &Orders,
-    endpoint: &str,
+    door: &Door,
     numbered: Numbered,
     window: Option<usize>,
     work: Work,
 ) -> Result<(), Failure> {
-    let client = wait(Client::connect(endpoint)).map_err(failure)?;
+    let client = wait(Client::connect(door.options()?)).map_err(failure)?;
     say(&Ready::default())?;
     orders.wait();
     match window {

@@ -8,6 +8,7 @@ use zmq::{Context, DEALER, ROUTER, Socket};
 use super::{LOOK_MS, Latency, Made, Order, Orders, Ready, Received, STALLED, Work, say};
 use crate::cli::Failure;
 use crate::cli::bench::account::Seen;
+use crate::cli::bench::keys::{Door, admit};
 use crate::wire::client::{Hello, Request};
 use crate::wire::encode_request;
 
@@ -28,8 +29,11 @@ fn socket(context: &Context, kind: zmq::SocketType) -> zmq::Result<Socket> {
     Ok(socket)
 }
 
-fn listen(context: &Context) -> Result<(Socket, String), Failure> {
+fn listen(context: &Context, secret: Option<&str>) -> Result<(Socket, String), Failure> {
     let router = socket(context, ROUTER).map_err(failed)?;
+    if let Some(secret) = secret {
+        admit(&router, secret)?;
+    }
     // Whoever cannot be reached is waited for, as a DEALER would.
     router.set_router_mandatory(true).map_err(failed)?;
     router.bind(ANYWHERE).map_err(failed)?;
@@ -46,13 +50,13 @@ fn number(frame: &[u8]) -> u64 {
 
 pub(super) fn send(
     orders: &Orders,
-    endpoint: &str,
+    door: &Door,
     frame_bytes: usize,
     work: Work,
 ) -> Result<(), Failure> {
     let context = Context::new();
     let dealer = socket(&context, DEALER).map_err(failed)?;
-    dealer.connect(endpoint).map_err(failed)?;
+    door.connect(&dealer)?;
     let mut frame = vec![0x5a; frame_bytes.max(8)];
     say(&Ready::default())?;
     orders.wait();
@@ -73,9 +77,13 @@ pub(super) fn send(
     Ok(())
 }
 
-pub(super) fn forward(orders: &Orders, receivers: usize) -> Result<(), Failure> {
+pub(super) fn forward(
+    orders: &Orders,
+    receivers: usize,
+    secret: Option<&str>,
+) -> Result<(), Failure> {
     let context = Context::new();
-    let (router, endpoint) = listen(&context)?;
+    let (router, endpoint) = listen(&context, secret)?;
     say(&Ready {
         endpoint: Some(endpoint),
     })?;
@@ -114,12 +122,12 @@ pub(super) fn forward(orders: &Orders, receivers: usize) -> Result<(), Failure> 
     }
 }
 
-pub(super) fn receive(orders: &Orders, endpoint: &str, sockets: usize) -> Result<(), Failure> {
+pub(super) fn receive(orders: &Orders, door: &Door, sockets: usize) -> Result<(), Failure> {
     let context = Context::new();
     let mut dealers = Vec::new();
     for _ in 0..sockets {
         let dealer = socket(&context, DEALER).map_err(failed)?;
-        dealer.connect(endpoint).map_err(failed)?;
+        door.connect(&dealer)?;
         dealer.send(&b"receiver"[..], 0).map_err(failed)?;
         answer(&dealer)?;
         dealers.push(dealer);
@@ -272,7 +280,7 @@ pub(super) fn serve(
     mut fill: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
 ) -> Result<(), Failure> {
     let context = Context::new();
-    let (router, endpoint) = listen(&context)?;
+    let (router, endpoint) = listen(&context, None)?;
     say(&Ready {
         endpoint: Some(endpoint),
     })?;

@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 use super::{LOOK_MS, Order, Orders, Ready, Received, STALLED, say};
 use crate::cli::Failure;
 use crate::cli::bench::account::Seen;
+use crate::cli::bench::keys::Door;
 use crate::cli::connect::failure;
 use crate::cli::wait::{wait, wait_within};
-use crate::client::{Client, ClientError, Item, Start, Subscription, Wanted};
+use crate::client::{Client, ClientError, Delivered, Item, Start, Subscription, Wanted};
+
+/// Records between two acks of a cursor, each of which is waited for.
+const RECORDS_PER_ACK: u64 = 4_096;
 
 /// What one reader did, and when.
 struct Done {
@@ -23,10 +27,10 @@ struct Done {
 /// Reads until told where the records end. A reader from an offset begins when told to go.
 pub(super) fn read(
     orders: &Orders,
-    endpoint: &str,
+    door: &Door,
     pattern: &str,
     readers: usize,
-    from: Option<u64>,
+    (from, acks): (Option<u64>, bool),
 ) -> Result<(), Failure> {
     let until = Arc::new(AtomicU64::new(u64::MAX));
     let begin = Arc::new(Barrier::new(readers + 1));
@@ -35,13 +39,14 @@ pub(super) fn read(
         Some(first) => Wanted {
             channel: pattern.split('.').next().map(Into::into),
             partition: Some(0),
+            cursor: acks.then(|| format!("bench-{first}")),
             ..Wanted::new(pattern, Start::Offset(first))
         },
     };
     let threads: Vec<_> = (0..readers)
         .map(|_| {
             let (until, begin, wanted) = (until.clone(), begin.clone(), wanted.clone());
-            let client = wait(Client::connect(endpoint)).map_err(failure)?;
+            let client = wait(Client::connect(door.options()?)).map_err(failure)?;
             let early = match from {
                 None => Some(wait(client.subscribe(wanted.clone())).map_err(failure)?),
                 Some(_) => None,
@@ -53,7 +58,7 @@ pub(super) fn read(
                     Some(subscription) => Ok(subscription),
                     None => wait(client.subscribe(wanted)),
                 };
-                subscription.and_then(|own| follow(&client, own, (from, asked), &until))
+                subscription.and_then(|own| follow(&client, own, (from, asked), acks, &until))
             }))
         })
         .collect::<Result<_, Failure>>()?;
@@ -89,6 +94,7 @@ fn follow(
     client: &Client,
     mut records: Subscription,
     (from, asked): (Option<u64>, Option<Instant>),
+    acks: bool,
     until: &AtomicU64,
 ) -> Result<Done, ClientError> {
     let before = client.traffic().frames_received;
@@ -103,6 +109,9 @@ fn follow(
         while done.seen.next < end
             && let Some(item) = records.try_next()
         {
+            if acks && let Ok(Item::Record(delivered)) = &item {
+                ack(&records, delivered, done.seen.next + 1, end)?;
+            }
             done.take(item)?;
         }
         // The clock is read when all that came is taken, not with every record.
@@ -117,8 +126,25 @@ fn follow(
             return Ok(done);
         }
         if let Some(item) = wait_within(Duration::from_millis(LOOK_MS), records.next()) {
-            done.take(item.unwrap_or(Err(ClientError::Closed)))?;
+            let item = item.unwrap_or(Err(ClientError::Closed));
+            if acks && let Ok(Item::Record(delivered)) = &item {
+                ack(&records, delivered, done.seen.next + 1, end)?;
+            }
+            done.take(item)?;
         }
+    }
+}
+
+/// Moves the cursor behind the record before number `next`, now and then and at the end.
+fn ack(
+    records: &Subscription,
+    delivered: &Delivered,
+    next: u64,
+    end: u64,
+) -> Result<(), ClientError> {
+    match next % RECORDS_PER_ACK == 0 || next >= end {
+        true => wait(records.commit(delivered)),
+        false => Ok(()),
     }
 }
 
