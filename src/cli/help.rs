@@ -98,7 +98,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("diff", &["weft diff running.toml next.toml"]),
     (
         "bench signal",
-        &["weft bench signal --size 128 --runs 5 --json"],
+        &[
+            "weft bench signal --size 128 --runs 5 --json",
+            "weft bench signal --curve",
+        ],
     ),
     (
         "bench stream",

@@ -89,7 +89,8 @@ impl Intake {
             check_subject(subject)?;
             if let Some(last) = bundles.last() {
                 *like = last.size();
-                let full = last.subject == subject || bundles.len() % BUNDLES_PER_TURN == 0;
+                let full =
+                    last.subject == subject || bundles.len().is_multiple_of(BUNDLES_PER_TURN);
                 self.pause.store(full, Ordering::Relaxed);
             }
             bundles.push(Bundle::new(subject, &self.window, *like));

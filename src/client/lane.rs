@@ -33,8 +33,9 @@ const SIGNAL_BYTES: usize = DELIVER_BYTES_MAX as usize;
 /// others reach. It says so within 5 s of each publish.
 const CUT_OFF: Span = Span::from_secs(4);
 
-/// Frames of signals in flight at once: the node and the client work on one each.
-const SIGNALS_IN_FLIGHT: usize = 2;
+/// Frames of signals in flight at once: one for each of those who work on them one after the other,
+/// which are this thread, the transport's two, and the node.
+const SIGNALS_IN_FLIGHT: usize = 4;
 
 /// A frame that the lane wants sent.
 #[derive(Debug)]

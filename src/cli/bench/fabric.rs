@@ -40,8 +40,8 @@ pub(super) const STREAM: &str = "stream.bench";
 /// The file with the key of every node, beside the topology.
 const SECRET: &str = "node.secret";
 
-/// What a consumer may be behind: a few milliseconds of the fastest work, which is how long it may
-/// have to wait for a core.
+/// What a consumer of signals may be behind: a few milliseconds of the fastest work, which is how
+/// long it may have to wait for a core.
 pub(super) const WINDOW_BYTES: u64 = 16 << 20;
 
 /// A folder that goes with the bench.

@@ -12,6 +12,8 @@ use super::process::{Process, per_million, spent};
 use super::reference::{Forwarded, Forwarding, forward, rate};
 use super::{Common, Size};
 use crate::cli::Failure;
+use crate::types::Record;
+use crate::wire::records::encode_record;
 
 /// `weft bench signal`
 #[derive(Debug, clap::Args)]
@@ -46,7 +48,7 @@ fn measure_size(args: &Args, size: usize) -> Result<Report, Failure> {
         "a producer, a node and a consumer: signals, which nobody confirms",
         match args.curve {
             false => "a DEALER, a ROUTER and a DEALER: frames of 64 records",
-            true => "a DEALER, a ROUTER and a DEALER: frames of as many records, under CURVE too",
+            true => "a DEALER, a ROUTER and a DEALER: frames as long as Weft's, under CURVE too",
         },
     );
     report.set("record_bytes", size);
@@ -72,11 +74,14 @@ pub(super) fn compare(
     for _ in 0..common.runs {
         let bundled = run(&fabric, size, consumers, common.work(), report)?;
         let plain = Forwarding::of(size, common.work());
+        // Under CURVE every byte counts: then frames are as long as those of Weft.
+        let (record_bytes, records_per_frame) = match keys {
+            Some(_) => (encoded_bytes(size), bundled.max(1)),
+            None => (size, plain.records_per_frame),
+        };
         let raw = forward(Forwarding {
-            records_per_frame: match keys {
-                Some(_) => bundled.max(1),
-                None => plain.records_per_frame,
-            },
+            record_bytes,
+            records_per_frame,
             receivers: consumers,
             keys,
             ..plain
@@ -84,6 +89,13 @@ pub(super) fn compare(
         report_raw(&raw, report);
     }
     Ok(())
+}
+
+/// What a record of the bench has with its subject.
+fn encoded_bytes(size: usize) -> usize {
+    let mut bytes = Vec::new();
+    encode_record(&Record::new(SIGNALS, vec![0; size]), &mut bytes);
+    bytes.len()
 }
 
 /// How many records a frame had on its way out.

@@ -299,9 +299,12 @@ mod tests {
 
     #[test]
     fn parts_and_orders_survive_their_line() {
-        let part = Part::RawForward { receivers: 3 };
+        let part = Part::RawForward {
+            receivers: 3,
+            secret: None,
+        };
         let line = serde_json::to_string(&part).expect("JSON");
-        assert_eq!(line, r#"{"raw_forward":{"receivers":3}}"#);
+        assert_eq!(line, r#"{"raw_forward":{"receivers":3,"secret":null}}"#);
         let order: Order = serde_json::from_str(r#"{"until":7}"#).expect("an order");
         assert_eq!(order, Order::Until(7));
     }

@@ -13,6 +13,9 @@ use crate::cli::connect::failure;
 use crate::cli::wait::{wait, wait_within};
 use crate::client::{Client, ClientError, Delivered, Item, Start, Subscription, Wanted};
 
+/// What a reader of stored records may be behind, which stay where they are: a node's default.
+const HISTORY_WINDOW_BYTES: u64 = 1 << 20;
+
 /// Records between two acks of a cursor, each of which is waited for.
 const RECORDS_PER_ACK: u64 = 4_096;
 
@@ -39,6 +42,7 @@ pub(super) fn read(
         Some(first) => Wanted {
             channel: pattern.split('.').next().map(Into::into),
             partition: Some(0),
+            window_bytes: Some(HISTORY_WINDOW_BYTES),
             cursor: acks.then(|| format!("bench-{first}")),
             ..Wanted::new(pattern, Start::Offset(first))
         },
@@ -142,7 +146,7 @@ fn ack(
     next: u64,
     end: u64,
 ) -> Result<(), ClientError> {
-    match next % RECORDS_PER_ACK == 0 || next >= end {
+    match next.is_multiple_of(RECORDS_PER_ACK) || next >= end {
         true => wait(records.commit(delivered)),
         false => Ok(()),
     }
