@@ -3,7 +3,8 @@
 //! One frame of a lane is in flight at a time and the next one takes what has gathered meanwhile.
 //! So the order of the records is kept across refusals, time-outs and failovers, and an idle lane
 //! adds no delay. A frame is sent again under the sequence it had, so a quorum-confirmed record is
-//! stored once however often its answer is lost.
+//! stored once however often its answer is lost. Of signals, which no node refuses that is not
+//! about to stop and none sends again, a few frames follow one another.
 
 use std::collections::VecDeque;
 

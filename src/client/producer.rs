@@ -21,6 +21,7 @@ use crate::types::{Record, RecordId};
 /// Records of one key are stored in the order of [`send`](Self::send), whatever is refused, lost
 /// or tried again on the way, since a later one is not sent before the outcome of an earlier one is
 /// told. Where that is [`PublishError::Unknown`], the earlier one may still be stored after it.
+/// Signals follow one another without waiting, in the same order; what is lost leaves a gap.
 /// Every frame has a number, so what is sent again is stored once. Subjects that no channel of the
 /// node's topology captures keep their order each for itself.
 ///
