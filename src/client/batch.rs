@@ -114,3 +114,85 @@ impl Batch {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Record;
+    use crate::wire::records::encode_record;
+
+    /// Records "0", "1" and so on.
+    fn batch(records: usize, count: u64, runs: &[(u64, u64, u64)]) -> Batch {
+        let mut bytes = Vec::new();
+        for number in 0..records {
+            encode_record(&Record::new("orders.eu", number.to_string()), &mut bytes);
+        }
+        let runs = runs.iter().map(|(offset, count, time)| Stamped {
+            offset: *offset,
+            count: *count,
+            time: Wall(*time),
+        });
+        Batch {
+            channel: "orders".into(),
+            partition: Some(Partition::new(&"orders".into(), 3)),
+            runs: runs.collect(),
+            skip: 0,
+            token: Some(7),
+            records: Bytes::from(bytes),
+            count,
+        }
+    }
+
+    fn told(item: Option<Result<Item, ClientError>>) -> (String, u64, u64) {
+        match item {
+            Some(Ok(Item::Record(one))) => {
+                let body = String::from_utf8_lossy(&one.record.body).into_owned();
+                let offset = one.id.expect("it is stored").offset;
+                (body, offset, one.time.expect("it is stored").0)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn records_are_stamped_and_those_that_the_consumer_has_are_passed_over() {
+        let mut batch = batch(4, 4, &[(5, 2, 100), (8, 0, 0), (9, 2, 200)]);
+        batch.skip = 1;
+        batch.check().expect("its stamps are as many as it counts");
+        assert_eq!(told(batch.next()), ("1".to_owned(), 6, 100));
+        assert_eq!(told(batch.next()), ("2".to_owned(), 9, 200));
+        assert!(!batch.is_over());
+        assert_eq!(told(batch.next()), ("3".to_owned(), 10, 200));
+        assert!(batch.is_over());
+        assert_eq!(batch.next(), None);
+    }
+
+    #[test]
+    fn one_that_counts_stamps_or_holds_something_else_is_an_error() {
+        let stamps = batch(2, 2, &[(5, 3, 100)]).check();
+        assert!(
+            matches!(stamps, Err(ClientError::Protocol(_))),
+            "{stamps:?}"
+        );
+        for count in [1, 3] {
+            let mut batch = batch(2, count, &[(5, count, 100)]);
+            batch.check().expect("its stamps are as many as it counts");
+            for number in 0..count.min(2) {
+                assert_eq!(told(batch.next()).0, number.to_string());
+            }
+            assert!(!batch.is_over());
+            let error = batch.next();
+            assert!(
+                matches!(error, Some(Err(ClientError::Protocol(_)))),
+                "{error:?}"
+            );
+        }
+        let mut broken = batch(1, 1, &[(5, 1, 100)]);
+        broken.records = broken.records.slice(..broken.records.len() - 1);
+        let error = broken.next();
+        assert!(
+            matches!(error, Some(Err(ClientError::Protocol(_)))),
+            "{error:?}"
+        );
+    }
+}

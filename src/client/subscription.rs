@@ -218,8 +218,7 @@ impl Subscription {
             let bytes = *bytes;
             self.return_bytes(bytes);
         } else if matches!(record, Some(Err(_))) {
-            self.batch = None;
-            self.events.close();
+            self.stop();
         }
         record
     }
@@ -234,9 +233,15 @@ impl Subscription {
 
     /// Nothing comes after this.
     fn end(&mut self, error: ClientError) -> ClientError {
+        self.stop();
+        error
+    }
+
+    /// Gives up what has come and what may come.
+    fn stop(&mut self) {
         self.batch = None;
         self.events.close();
-        error
+        while self.events.try_recv().is_ok() {}
     }
 }
 
