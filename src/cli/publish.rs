@@ -132,7 +132,7 @@ async fn feed(
     sent: mpsc::SyncSender<Confirm>,
 ) -> Result<(), Failure> {
     let mut record = Record {
-        subject: args.subject.clone(),
+        subject: args.subject.as_str().into(),
         key: args.key.clone().map(Bytes::from),
         headers: args.header.iter().cloned().collect(),
         body: Bytes::new(),

@@ -6,8 +6,9 @@ use bytes::{Buf, Bytes};
 
 use super::error::ClientError;
 use super::subscription::{Delivered, Item};
-use crate::types::{ChannelName, Partition, RecordId, Wall};
+use crate::types::{ChannelName, Partition, Record, RecordId, Wall};
 use crate::wire::client::Stamped;
+use crate::wire::records::body_after;
 use crate::wire::{RawRecord, WireError};
 
 /// Records on their way to the consumer. What was taken of them is no longer in it.
@@ -27,6 +28,16 @@ pub(super) struct Batch {
     pub(super) records: Bytes,
     /// How many they are, as their header counts.
     pub(super) count: u64,
+    /// What the next ones are likely to begin with.
+    pub(super) like: Option<Like>,
+}
+
+/// What records beside each other often have in common: all before their bodies.
+#[derive(Debug)]
+pub(super) struct Like {
+    before: Bytes,
+    /// One that has it, without its body.
+    record: Record,
 }
 
 impl Batch {
@@ -53,45 +64,72 @@ impl Batch {
     pub(super) fn next(&mut self) -> Option<Result<Item, ClientError>> {
         while self.skip > 0 && !self.is_over() {
             self.skip -= 1;
-            if let Err(error) = self.take() {
+            if let Some(Err(error)) = self.take() {
                 return Some(Err(error));
             }
         }
-        match self.is_over() {
-            true => None,
-            false => Some(self.take()),
-        }
+        self.take()
     }
 
     /// An item is made where it stays: it is large, and there are many.
     #[inline]
-    fn take(&mut self) -> Result<Item, ClientError> {
+    fn take(&mut self) -> Option<Result<Item, ClientError>> {
         if self.records.is_empty() || self.count == 0 {
             let bytes = self.records.len();
-            return Err(self.wrong(format!("more, and holds {bytes} bytes of them")));
+            let wrong = || self.wrong(format!("more, and holds {bytes} bytes of them"));
+            return (!self.is_over()).then(|| Err(wrong()));
         }
-        let raw = match RawRecord::first(&self.records) {
-            Ok(raw) => raw,
-            Err(problem) => {
-                let error = WireError::BadRecord { record: 0, problem };
-                return Err(ClientError::Protocol(error.to_string()));
-            }
-        };
+        if let Some(like) = &self.like
+            && let Some((body, len)) = body_after(&self.records, &like.before)
+        {
+            let record = Record {
+                subject: like.record.subject.clone(),
+                key: like.record.key.clone(),
+                headers: like.record.headers.clone(),
+                body: self.records.slice_ref(body),
+            };
+            return Some(Ok(Item::Record(self.deliver(record, len))));
+        }
+        Some(self.read())
+    }
+
+    /// The next record, read as a whole.
+    fn read(&mut self) -> Result<Item, ClientError> {
+        let raw = RawRecord::first(&self.records).map_err(|problem| {
+            let error = WireError::BadRecord { record: 0, problem };
+            ClientError::Protocol(error.to_string())
+        })?;
         let record = raw.to_record_of(&self.records);
         let len = raw.bytes.len();
+        let before = raw.before_body();
+        let before = before.filter(|before| self.records[len..].starts_with(before));
+        self.like = before.map(|before| Like {
+            before: self.records.slice_ref(before),
+            record: Record {
+                body: Bytes::new(),
+                ..record.clone()
+            },
+        });
+        Ok(Item::Record(self.deliver(record, len)))
+    }
+
+    /// The next record, which has `len` bytes, as it goes to the consumer.
+    #[inline]
+    fn deliver(&mut self, record: Record, len: usize) -> Delivered {
         self.records.advance(len);
         self.count -= 1;
         let (id, time) = self.stamp().unzip();
-        Ok(Item::Record(Delivered {
+        Delivered {
             channel: self.channel.clone(),
             id,
             time,
             record,
             token: self.token,
-        }))
+        }
     }
 
     /// The stamp of the next record.
+    #[inline]
     fn stamp(&mut self) -> Option<(RecordId, Wall)> {
         let partition = self.partition.as_ref()?;
         while self.runs.front()?.count == 0 {
@@ -140,6 +178,7 @@ mod tests {
             token: Some(7),
             records: Bytes::from(bytes),
             count,
+            like: None,
         }
     }
 

@@ -8,11 +8,16 @@ use tokio::sync::{Semaphore, oneshot};
 use super::error::PublishError;
 use super::producer::Outcome;
 use crate::types::{Record, Time};
-use crate::wire::records::encode_record;
+use crate::wire::records::{encode_before_body, encode_body};
 
 /// Bytes of records in one bundle: many share its cost, it stays within a core's cache, and a frame
 /// of signals is made of whole ones.
 pub(super) const BUNDLE_BYTES: usize = 64 << 10;
+
+/// Bytes of a bundle that are written at once, as zeros, before records are written over them one by
+/// one: whoever had that memory last was another core, and to wait for it line by line takes longer
+/// than all else that is done for a record.
+const WARM_BYTES: usize = 4 << 10;
 
 /// Where the outcome of one record goes, if anybody wants to know.
 pub(super) type Waiter = Option<oneshot::Sender<Outcome>>;
@@ -26,10 +31,14 @@ pub(super) struct Bundle {
     pub(super) since: Time,
     /// All of them, encoded, subjects included.
     bytes: Vec<u8>,
+    /// Up to where the memory of `bytes` is this core's.
+    warm: usize,
     /// How long each is.
     lens: Vec<u32>,
-    /// Who waits for each.
+    /// Who waits for each; nobody for those beyond the last.
     waiters: Vec<Waiter>,
+    /// What a record without key and headers has before its body, once two came.
+    plain: Vec<u8>,
     room: Room,
 }
 
@@ -54,8 +63,10 @@ impl Bundle {
             subject: subject.to_owned(),
             since: Time(0),
             bytes: Vec::with_capacity(like.bytes),
+            warm: 0,
             lens: Vec::with_capacity(like.records),
-            waiters: Vec::with_capacity(like.records),
+            waiters: Vec::new(),
+            plain: Vec::new(),
             room: Room {
                 window: Arc::clone(window),
                 bytes: 0,
@@ -81,12 +92,37 @@ impl Bundle {
     #[inline]
     pub(super) fn push(&mut self, record: &Record, room: usize, waiter: Waiter) {
         let before = self.bytes.len();
-        encode_record(record, &mut self.bytes);
+        self.warm(room);
+        let plain = record.key.is_none() && record.headers.is_empty();
+        if plain && !self.plain.is_empty() {
+            self.bytes.extend_from_slice(&self.plain);
+        } else {
+            encode_before_body(record, &mut self.bytes);
+            if plain && before > 0 {
+                self.plain = self.bytes[before..].to_vec();
+            }
+        }
+        encode_body(&record.body, &mut self.bytes);
         let len = self.bytes.len() - before;
+        if waiter.is_some() {
+            self.waiters.resize_with(self.lens.len(), || None);
+            self.waiters.push(waiter);
+        }
         // Longer ones than that no node takes.
         self.lens.push(u32::try_from(len).unwrap_or(u32::MAX));
-        self.waiters.push(waiter);
         self.room.bytes += room;
+    }
+
+    /// Makes memory for the next records this core's, of what there is already, before one of about
+    /// `next` bytes is written.
+    #[inline]
+    fn warm(&mut self, next: usize) {
+        let len = self.bytes.len();
+        if len + next > self.warm && next <= WARM_BYTES {
+            self.warm = (len + next + WARM_BYTES).min(self.bytes.capacity());
+            self.bytes.resize(self.warm.max(len), 0);
+            self.bytes.truncate(len);
+        }
     }
 
     /// How many records there are.
@@ -129,12 +165,15 @@ impl Bundle {
         self.room.bytes -= room;
         let lens: Vec<u32> = self.lens.drain(..count).collect();
         let bytes: usize = lens.iter().map(|len| *len as usize).sum();
+        let waiters = count.min(self.waiters.len());
         Self {
             subject: self.subject.clone(),
             since: self.since,
             bytes: self.bytes.drain(..bytes).collect(),
+            warm: 0,
             lens,
-            waiters: self.waiters.drain(..count).collect(),
+            waiters: self.waiters.drain(..waiters).collect(),
+            plain: Vec::new(),
             room: Room {
                 window: Arc::clone(&self.room.window),
                 bytes: room,
@@ -145,13 +184,11 @@ impl Bundle {
     /// Tells all who wait the same. Whoever waits for the first finds all the others told as well,
     /// and is woken once.
     pub(super) fn tell_all(self, outcome: &Outcome) {
-        let mut untold = 0;
-        for waiter in self.waiters.into_iter().rev() {
-            match waiter {
-                // Whoever dropped the confirm does not want to know.
-                Some(waiter) => drop(waiter.send(outcome.clone())),
-                None => untold += 1,
-            }
+        let mut untold = self.count();
+        for waiter in self.waiters.into_iter().rev().flatten() {
+            // Whoever dropped the confirm does not want to know.
+            drop(waiter.send(outcome.clone()));
+            untold -= 1;
         }
         if untold > 0 {
             warn(untold, outcome);
@@ -160,7 +197,8 @@ impl Bundle {
 
     /// The same where each has its own outcome; `outcomes` are those of the records from the last
     /// to the first.
-    pub(super) fn tell_each(self, outcomes: &mut impl Iterator<Item = Outcome>) {
+    pub(super) fn tell_each(mut self, outcomes: &mut impl Iterator<Item = Outcome>) {
+        self.waiters.resize_with(self.lens.len(), || None);
         for (waiter, outcome) in self.waiters.into_iter().rev().zip(outcomes) {
             match waiter {
                 Some(waiter) => drop(waiter.send(outcome)),

@@ -85,7 +85,7 @@ pub enum ClientError {
 pub enum PublishError {
     /// Refused for good, or until the time for it was over. It is not stored.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(Box<Refusal>),
     /// It was sent, and whether it is stored is not known.
     #[error("it is not known whether the record is stored: {0}")]
     Unknown(String),
@@ -119,6 +119,12 @@ impl ClientError {
             | Self::CursorLost(_)
             | Self::Closed => Retry::Never,
         }
+    }
+}
+
+impl From<Refusal> for PublishError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
     }
 }
 

@@ -209,7 +209,7 @@ impl Flight {
             *slot = Slot::Done(Err(match (&refusal, unsure || open) {
                 (Some(refusal), true) => PublishError::Unknown(format!("{why}; last: {refusal}")),
                 (None, true) => PublishError::Unknown(why.to_owned()),
-                (Some(refusal), false) => PublishError::Refused(refusal.clone()),
+                (Some(refusal), false) => refusal.clone().into(),
                 (None, false) => PublishError::NotSent(why.to_owned()),
             }));
         }

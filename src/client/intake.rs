@@ -23,6 +23,9 @@ const WAITER_OVERHEAD: usize = 224;
 /// Bundles begun, for want of one subject, until others have a turn.
 const BUNDLES_PER_TURN: usize = 64;
 
+/// The part of the window that is taken at once, for the next records too, while nobody waits.
+const ADVANCE: usize = 32;
+
 /// Between one producer and the thread.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -40,8 +43,15 @@ struct Given {
     bundles: Vec<Bundle>,
     /// What a bundle has come to lately.
     like: Size,
+    /// What was taken of the window in advance. Nothing, while somebody waits for more.
+    advance: usize,
+    /// Those who wait for a part of the window.
+    waiting: usize,
     closed: bool,
 }
+
+/// Who waits for a part of the window, until it is there or the wait is cancelled.
+struct Waiting<'a>(&'a Intake);
 
 /// The thread's end. Dropping it tells those who wait, for room or for the outcome of what was not
 /// taken, that there will be none.
@@ -70,36 +80,85 @@ impl Intake {
             tokio::task::yield_now().await;
         }
         let takes = self.takes(record, waiter.is_some());
-        let room = match self.window.try_acquire_many(takes) {
-            Ok(room) => room,
-            Err(_) => {
-                let room = self.window.acquire_many(takes).await;
-                room.map_err(|_| closed())?
+        {
+            let mut given = self.given();
+            if given.advance >= takes || self.take_in_advance(&mut given, takes) {
+                let first = self.put(&mut given, record, takes, waiter)?;
+                given.advance -= takes;
+                return Ok(first);
             }
-        };
-        let mut given = self.given();
+        }
+        let waiting = self.wait();
+        let room = self.window.acquire_many(takes as u32).await;
+        let room = room.map_err(|_| closed())?;
+        drop(waiting);
+        let first = self.put(&mut self.given(), record, takes, waiter)?;
+        room.forget();
+        Ok(first)
+    }
+
+    /// Adds a record, for which `takes` was taken of the window. Whether it is the first.
+    #[inline]
+    fn put(
+        &self,
+        given: &mut Given,
+        record: &Record,
+        takes: usize,
+        waiter: Waiter,
+    ) -> Result<bool, PublishError> {
         if given.closed {
             return Err(closed());
         }
-        let Given { bundles, like, .. } = &mut *given;
+        let Given { bundles, like, .. } = given;
         let first = bundles.is_empty();
-        let subject = record.subject.as_str();
-        let joins = |last: &Bundle| last.takes(subject, takes as usize);
+        let subject = &*record.subject;
+        let joins = |last: &Bundle| last.takes(subject, takes);
         if !bundles.last().is_some_and(joins) {
-            check_subject(subject)?;
-            if let Some(last) = bundles.last() {
-                *like = last.size();
-                let full =
-                    last.subject == subject || bundles.len().is_multiple_of(BUNDLES_PER_TURN);
-                self.pause.store(full, Ordering::Relaxed);
-            }
-            bundles.push(Bundle::new(subject, &self.window, *like));
+            self.begin(subject, bundles, like)?;
         }
         if let Some(last) = bundles.last_mut() {
-            last.push(record, takes as usize, waiter);
+            last.push(record, takes, waiter);
         }
-        room.forget();
         Ok(first)
+    }
+
+    /// Begins a bundle of this subject.
+    fn begin(
+        &self,
+        subject: &str,
+        bundles: &mut Vec<Bundle>,
+        like: &mut Size,
+    ) -> Result<(), PublishError> {
+        check_subject(subject)?;
+        if let Some(last) = bundles.last() {
+            *like = last.size();
+            let full = last.subject == subject || bundles.len().is_multiple_of(BUNDLES_PER_TURN);
+            self.pause.store(full, Ordering::Relaxed);
+        }
+        bundles.push(Bundle::new(subject, &self.window, *like));
+        Ok(())
+    }
+
+    /// Takes a part of the window that is enough for so many bytes, if nobody waits for it.
+    fn take_in_advance(&self, given: &mut Given, takes: usize) -> bool {
+        let lacking = takes - given.advance;
+        let much = lacking.max(self.window_bytes as usize / ADVANCE);
+        let take = |bytes: usize| self.window.try_acquire_many(bytes as u32).ok();
+        let taken = (given.waiting == 0).then(|| take(much).or_else(|| take(lacking)));
+        let Some(room) = taken.flatten() else {
+            return false;
+        };
+        given.advance += room.num_permits();
+        room.forget();
+        true
+    }
+
+    /// Begins to wait for a part of the window, of which nothing is kept in advance then.
+    fn wait(&self) -> Waiting<'_> {
+        let mut given = self.given();
+        given.waiting += 1;
+        self.window.add_permits(std::mem::take(&mut given.advance));
+        Waiting(self)
     }
 
     /// All that was given since the last time.
@@ -113,20 +172,24 @@ impl Intake {
     }
 
     /// What of the window a record takes. What is larger than the window goes alone.
-    fn takes(&self, record: &Record, told: bool) -> u32 {
+    fn takes(&self, record: &Record, told: bool) -> usize {
         let key = record.key.as_ref().map_or(0, bytes::Bytes::len);
         let headers = record.headers.iter();
         let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
         let overhead = RECORD_OVERHEAD + usize::from(told) * WAITER_OVERHEAD;
         let bytes = record.subject.len() + key + headers + record.body.len() + overhead;
-        u32::try_from(bytes)
-            .unwrap_or(u32::MAX)
-            .min(self.window_bytes)
+        bytes.min(self.window_bytes as usize)
     }
 
     fn given(&self) -> MutexGuard<'_, Given> {
         // Whoever panicked while it held the lock left whole records.
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.given().waiting -= 1;
     }
 }
 
@@ -208,6 +271,33 @@ mod tests {
         );
         let taken = intake.take();
         assert_eq!(taken.iter().map(Bundle::count).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn what_was_taken_in_advance_is_free_for_whoever_waits() {
+        let intake = Intake::new(32 << 10);
+        assert_eq!(now(intake.give(&record("1"), None)), Poll::Ready(Ok(true)));
+        assert!(intake.given().advance > 0);
+        let all = Record::new("a.b", vec![0; 40_000]);
+        let mut giving = pin!(intake.give(&all, None));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(giving.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(intake.given().advance, 0);
+        drop(intake.take());
+        assert_eq!(giving.poll(&mut context), Poll::Ready(Ok(true)));
+        assert_eq!(intake.given().waiting, 0);
+    }
+
+    #[test]
+    fn a_record_that_is_refused_takes_nothing_of_the_window() {
+        let intake = Intake::new(1_000);
+        let bad = Record::new("a..b", vec![0; 100]);
+        for _ in 0..100 {
+            let given = now(intake.give(&bad, None));
+            assert!(matches!(given, Poll::Ready(Err(PublishError::Refused(_)))));
+        }
+        let all = Record::new("a.b", vec![0; 1_000]);
+        assert_eq!(now(intake.give(&all, None)), Poll::Ready(Ok(true)));
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl Reader {
                 token: deliver.token,
                 records,
                 count: deliver.count,
+                like: None,
             },
             now,
         );
@@ -282,6 +283,7 @@ impl Reader {
             token: None,
             records,
             count: deliver.count,
+            like: None,
         };
         self.hand_on(batch, self.active);
     }

@@ -232,26 +232,30 @@ fn split(
     let channel = &topology.channels[name];
     let mut sorting = Sorting::new(body);
     let mut runs: Vec<SubjectRun> = Vec::new();
+    let mut last: Option<RawRecord<'_>> = None;
     let mut known = None;
     let (mut rest, mut position) = (&body[..], 0);
     while !rest.is_empty() {
+        let alike = last.as_ref().and_then(|last| last.next_alike(rest));
         // Not handed from one to the other: a record's parts are many words.
-        let record = match RawRecord::first(rest) {
-            Ok(record) => record,
-            Err(problem) => {
-                let record = position;
-                return Err(wire(WireError::BadRecord { record, problem }));
-            }
+        let record = match alike {
+            Some(alike) => alike,
+            None => match RawRecord::first(rest) {
+                Ok(record) => record,
+                Err(problem) => {
+                    let record = position;
+                    return Err(wire(WireError::BadRecord { record, problem }));
+                }
+            },
         };
         rest = &rest[record.bytes.len()..];
         let subject = subject_of(&record, publish, position)?;
-        // Records beside each other often have the same.
-        let new = known != Some(subject);
-        if new {
+        if alike.is_none() && known != Some(subject) {
             check_subject(topology, name, subject, position)?;
             known = Some(subject);
             runs.extend((!channel.is_stored()).then(|| SubjectRun::new(subject)));
         }
+        last = Some(record);
         let number = partition_of(&record, publish, channel, keyless, position)?;
         let (bytes, all) = sorting.push(number, position, &record, subject);
         if bytes > channel.max_record || all > topology.limits.frame_max {

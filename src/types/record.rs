@@ -1,6 +1,7 @@
 //! One application payload, and the partition its key names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -17,7 +18,7 @@ use bytes::Bytes;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Dot-separated words; which channel captures it is the topology's say.
-    pub subject: String,
+    pub subject: Arc<str>,
     /// Records of one key keep their order, in one partition.
     pub key: Option<Bytes>,
     /// What the application wants to say beside the body.
@@ -28,9 +29,9 @@ pub struct Record {
 
 impl Record {
     /// A record without key and headers.
-    pub fn new(subject: impl Into<String>, body: impl Into<Bytes>) -> Self {
+    pub fn new(subject: impl AsRef<str>, body: impl Into<Bytes>) -> Self {
         Self {
-            subject: subject.into(),
+            subject: subject.as_ref().into(),
             key: None,
             headers: BTreeMap::new(),
             body: body.into(),

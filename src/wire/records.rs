@@ -30,6 +30,8 @@ pub struct RawRecord<'a> {
     head: usize,
     /// Where a subject of nil lies in `bytes`.
     nil_subject: Option<usize>,
+    /// Where the object of its body starts, if nothing comes after it; else 0.
+    body_at: usize,
 }
 
 /// Walks encoded records one after the other. After an error it is at its end.
@@ -99,7 +101,7 @@ impl<'a> RawRecord<'a> {
             false => self.copied_headers(),
         };
         Record {
-            subject: self.subject.unwrap_or_default().to_owned(),
+            subject: self.subject.unwrap_or_default().into(),
             key: self.key.map(&bytes),
             headers,
             body: bytes(self.body),
@@ -129,9 +131,13 @@ impl<'a> RawRecord<'a> {
         let mut subject = None;
         let mut headers = None;
         let mut nil_subject = None;
-        for _ in 0..fields {
+        let mut body_at = 0;
+        for left in (0..fields).rev() {
             match reader.key()? {
-                b"body" => once(&mut body, "body", read_body(&mut reader)?)?,
+                b"body" => {
+                    body_at = if left == 0 { reader.at() } else { 0 };
+                    once(&mut body, "body", read_body(&mut reader)?)?;
+                }
                 b"key" => once(&mut key, "key", read_key(&mut reader)?)?,
                 b"subject" => {
                     let at = reader.at();
@@ -152,8 +158,40 @@ impl<'a> RawRecord<'a> {
             fields,
             head,
             nil_subject,
+            body_at,
         })
     }
+
+    /// The one that `bytes` start with, if it differs from this one in nothing but its body, which
+    /// records beside each other often do: then nothing else of it has to be read.
+    #[inline]
+    pub fn next_alike(&self, bytes: &'a [u8]) -> Option<Self> {
+        let (body, len) = body_after(bytes, self.before_body()?)?;
+        Some(Self {
+            bytes: &bytes[..len],
+            body,
+            ..*self
+        })
+    }
+
+    /// All of it before its body, if nothing comes after that.
+    pub fn before_body(&self) -> Option<&'a [u8]> {
+        (self.body_at > 0).then(|| &self.bytes[..self.body_at])
+    }
+}
+
+/// The body of a record that starts with `before`, all that another had before its body, and has
+/// nothing after it; and how long the record is. None where it has to be read to know.
+#[inline]
+pub fn body_after<'a>(bytes: &'a [u8], before: &[u8]) -> Option<(&'a [u8], usize)> {
+    let object = bytes.strip_prefix(before)?;
+    let (len, body) = match *object {
+        [0xc4, len, ref body @ ..] => (usize::from(len), body),
+        [0xc5, high, low, ref body @ ..] => (usize::from(u16::from_be_bytes([high, low])), body),
+        _ => return None,
+    };
+    let head = bytes.len() - body.len();
+    Some((body.get(..len)?, head + len))
 }
 
 /// Appends the record with `subject` as its own, without decoding the rest of it.
@@ -176,6 +214,12 @@ pub fn splice_subject(record: &RawRecord<'_>, subject: &str, out: &mut Vec<u8>) 
 
 /// Appends `record` encoded. An empty subject is left out: that of the publish counts then.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    encode_before_body(record, out);
+    encode_body(&record.body, out);
+}
+
+/// Appends what `record` has before its body, which comes last.
+pub fn encode_before_body(record: &Record, out: &mut Vec<u8>) {
     let has_subject = !record.subject.is_empty();
     let has_headers = !record.headers.is_empty();
     let optional = [has_subject, record.key.is_some(), has_headers];
@@ -194,7 +238,19 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
         write_headers(out, &record.headers);
     }
     write_str(out, "body");
-    write_bin(out, &record.body);
+}
+
+/// Appends the body of a record, after [`encode_before_body`].
+#[inline]
+pub fn encode_body(body: &[u8], out: &mut Vec<u8>) {
+    out.reserve(body.len() + 5);
+    match u8::try_from(body.len()) {
+        Ok(len) => out.extend_from_slice(&[0xc4, len]),
+        Err(_) => rmp::encode::write_bin_len(out, body.len() as u32)
+            .map(drop)
+            .expect(VEC),
+    }
+    out.extend_from_slice(body);
 }
 
 /// Decodes exactly one record.
@@ -236,11 +292,12 @@ pub fn crc_of(records: &[&[u8]]) -> u32 {
 
 /// Holds `records` to the checksum that its header names, if it names one.
 pub fn check_crc(records: &[u8], declared: Option<u32>) -> Result<(), WireError> {
-    match (declared, crc(records)) {
-        (Some(declared), found) if declared != found => {
-            Err(WireError::CrcMismatch { declared, found })
-        }
-        _ => Ok(()),
+    let Some(declared) = declared else {
+        return Ok(());
+    };
+    match crc(records) {
+        found if found == declared => Ok(()),
+        found => Err(WireError::CrcMismatch { declared, found }),
     }
 }
 

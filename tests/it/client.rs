@@ -21,7 +21,7 @@ use played::{PATIENCE, Played};
 
 fn record(subject: &str, key: Option<&str>, body: &str) -> Record {
     Record {
-        subject: subject.to_owned(),
+        subject: subject.into(),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         body: Bytes::copy_from_slice(body.as_bytes()),
         ..Record::default()

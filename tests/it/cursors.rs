@@ -51,7 +51,7 @@ fn publish(client: &Client, bodies: std::ops::Range<u64>) {
         .expect("a publisher");
     for body in bodies.clone() {
         let record = Record {
-            subject: "audit.x".to_owned(),
+            subject: "audit.x".into(),
             body: Bytes::from(body.to_string()),
             ..Record::default()
         };

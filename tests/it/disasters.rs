@@ -219,7 +219,7 @@ fn publish_all(fabric: &Fabric, confirmed: &AtomicUsize, enough: &AtomicBool) ->
                     break;
                 }
                 let record = Record {
-                    subject: "orders.run".to_owned(),
+                    subject: "orders.run".into(),
                     body: number.to_string().into_bytes().into(),
                     ..Record::default()
                 };

@@ -393,7 +393,7 @@ fn a_declared_client_is_let_in_with_its_identity_and_nobody_without() {
 
 fn record(subject: &str, key: Option<&str>, body: &str) -> Record {
     Record {
-        subject: subject.to_owned(),
+        subject: subject.into(),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         body: Bytes::copy_from_slice(body.as_bytes()),
         ..Record::default()

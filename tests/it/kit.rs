@@ -566,7 +566,7 @@ fn load(items: &[JournalItem], request: &LoadRequest) -> Vec<LogEntry> {
 /// A record with a subject, a key and a body.
 pub(crate) fn record(subject: &str, key: &str, body: &str) -> Record {
     Record {
-        subject: subject.to_owned(),
+        subject: subject.into(),
         key: (!key.is_empty()).then(|| Bytes::copy_from_slice(key.as_bytes())),
         body: Bytes::copy_from_slice(body.as_bytes()),
         ..Record::default()

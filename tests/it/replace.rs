@@ -34,7 +34,7 @@ fn publish(fabric: &Fabric, ids: &Mutex<Vec<String>>, stop: &AtomicBool) {
             return;
         }
         let record = Record {
-            subject: "orders.run".to_owned(),
+            subject: "orders.run".into(),
             body: format!("订单 {number} 🚀").into_bytes().into(),
             ..Record::default()
         };

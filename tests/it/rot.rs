@@ -41,7 +41,7 @@ fn publish(fabric: &Fabric) {
         scope.spawn(move || {
             for number in 0..RECORDS {
                 let record = Record {
-                    subject: "audit.all".to_owned(),
+                    subject: "audit.all".into(),
                     body: body(number),
                     ..Record::default()
                 };

@@ -148,7 +148,7 @@ fn declared_keys_pass_at_their_own_endpoints_only() {
 fn every_request() -> Vec<Bytes> {
     let mut records = Vec::new();
     let record = Record {
-        subject: "orders.eu".to_owned(),
+        subject: "orders.eu".into(),
         ..Record::default()
     };
     encode_record(&record, &mut records);
@@ -361,7 +361,7 @@ fn nodes_with_keys_replicate_and_signal() {
     }
     let publish = |subject: &str| {
         let record = Record {
-            subject: subject.to_owned(),
+            subject: subject.into(),
             body: "over the wire".into(),
             ..Record::default()
         };

@@ -55,7 +55,7 @@ fn most_mib(node: &Process) -> u64 {
 
 fn record(number: usize) -> Record {
     Record {
-        subject: "audit.big".to_owned(),
+        subject: "audit.big".into(),
         body: vec![number as u8; BODY].into(),
         ..Record::default()
     }

@@ -376,7 +376,7 @@ impl End {
 
     fn record(subject: &str) -> Record {
         Record {
-            subject: subject.to_owned(),
+            subject: subject.into(),
             ..Record::default()
         }
     }

@@ -94,7 +94,7 @@ fn publish_to(fabric: &Fabric, subject: &str, body: usize, numbers: Range<usize>
         scope.spawn(move || {
             for number in numbers {
                 let record = Record {
-                    subject: subject.to_owned(),
+                    subject: subject.into(),
                     body: Bytes::from(vec![number as u8; body]),
                     ..Record::default()
                 };

@@ -134,7 +134,7 @@ impl Load {
         // One channel for each producer: records of several do not travel together.
         let channel = number.producer as usize % self.channels.len();
         Record {
-            subject: self.channels[channel].subject.clone(),
+            subject: self.channels[channel].subject.as_str().into(),
             key: Some(Bytes::from(number.key())),
             body: Bytes::from(number.body()),
             ..Record::default()

@@ -1,6 +1,8 @@
 //! Sends what no client should: noise, good frames cut short or stretched, headers nobody knows,
 //! nests, records that are none. Nothing of it may stop a node or reach a log.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Act, Client, Desk, Mood, Scene};
@@ -81,7 +83,7 @@ fn good(scene: &Scene, dice: &mut Dice) -> Bytes {
     let header = match dice.below(6) {
         0 => {
             let record = Record {
-                subject: stage.map_or(String::new(), |stage| stage.subjects[0].clone()),
+                subject: stage.map_or_else(Arc::default, |stage| stage.subjects[0].as_str().into()),
                 body: Bytes::from_static("敌意 💣".as_bytes()),
                 ..Record::default()
             };

@@ -2,6 +2,7 @@
 //! answered, is sent again with the same sequence, to any node, until it is confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
@@ -195,7 +196,7 @@ impl Producer {
                 (false, false) => None,
             };
             let mut record = Record {
-                subject: String::new(),
+                subject: Arc::default(),
                 key: key.map(Bytes::from),
                 headers: tag::headers(desk.dice),
                 body: tag::body('p', publish, position, desk.dice),
@@ -203,10 +204,10 @@ impl Producer {
             match shared {
                 Some(subject) => {
                     encode_record(&record, &mut bytes);
-                    subject.clone_into(&mut record.subject);
+                    record.subject = subject.into();
                 }
                 None => {
-                    record.subject.clone_from(desk.dice.pick(&stage.subjects));
+                    record.subject = desk.dice.pick(&stage.subjects).as_str().into();
                     encode_record(&record, &mut bytes);
                 }
             }

@@ -37,7 +37,7 @@ impl Signaller {
         for position in 0..=desk.dice.below(3) {
             let number = desk.oracles.signals.next();
             let record = Record {
-                subject: desk.dice.pick(&stage.subjects).clone(),
+                subject: desk.dice.pick(&stage.subjects).as_str().into(),
                 key: None,
                 headers: tag::headers(desk.dice),
                 body: tag::body('s', number, position, desk.dice),

@@ -28,7 +28,7 @@ fn partition() -> Partition {
 
 fn record(publish: usize) -> Record {
     Record {
-        subject: "orders.eu".to_owned(),
+        subject: "orders.eu".into(),
         key: Some(Bytes::from_static(b"k")),
         body: Bytes::from(format!("p{publish}.0 订单")),
         ..Record::default()
@@ -457,7 +457,7 @@ fn books_that_do_not_balance_are_seen() {
 
 fn signal(number: usize) -> Record {
     Record {
-        subject: "ticks.eu".to_owned(),
+        subject: "ticks.eu".into(),
         body: Bytes::from(format!("s{number}.0 ")),
         ..Record::default()
     }

@@ -59,6 +59,10 @@ fn check(bytes: &Bytes) {
         assert_eq!(count(bytes), Ok(walked.len() as u64));
         let together: Vec<u8> = walked.iter().flat_map(|raw| raw.bytes).copied().collect();
         assert_eq!(together, bytes[..]);
+        for pair in walked.windows(2) {
+            let alike = pair[0].next_alike(pair[1].bytes);
+            assert!(alike.is_none_or(|alike| alike == pair[1]));
+        }
         for raw in walked {
             let record = raw.to_record();
             assert_eq!(decode_record(raw.bytes), Ok(record.clone()));
@@ -66,7 +70,7 @@ fn check(bytes: &Bytes) {
                 let mut spliced = Vec::new();
                 splice_subject(raw, "a.b", &mut spliced);
                 let read = decode_record(&spliced).expect("a record stays one");
-                assert_eq!((read.subject, read.body), ("a.b".to_owned(), record.body));
+                assert_eq!((read.subject, read.body), ("a.b".into(), record.body));
             }
         }
     }

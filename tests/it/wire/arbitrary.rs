@@ -43,7 +43,7 @@ pub(crate) fn record() -> BoxedStrategy<Record> {
     );
     parts
         .prop_map(|(subject, key, headers, body)| Record {
-            subject,
+            subject: subject.into(),
             key,
             headers,
             body,

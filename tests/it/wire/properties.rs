@@ -1,6 +1,8 @@
 //! For arbitrary content: what is encoded decodes to the same, what is cut off is an error, and no
 //! bytes whatever make a decoder panic.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,8 +17,8 @@ use weft::wire::peer::PEER_VERSION;
 use weft::wire::records::{count, decode_record, encode_record, splice_subject};
 use weft::wire::signal::{Signal, decode_signal, encode_signal, topic, topic_pattern};
 use weft::wire::{
-    PEER_MESSAGES, REPLIES, REQUESTS, RawRecords, decode_peer, decode_reply, decode_request,
-    encode_peer, encode_reply, encode_request, request_id,
+    PEER_MESSAGES, REPLIES, REQUESTS, RawRecord, RawRecords, decode_peer, decode_reply,
+    decode_request, encode_peer, encode_reply, encode_request, request_id,
 };
 
 use super::arbitrary::{blob, envelope, number, peer_message, record, reply, request, text};
@@ -38,14 +40,30 @@ fn decode_everywhere(bytes: &Bytes) {
     let text = String::from_utf8_lossy(bytes);
     let _ = SecretKey::parse(&text);
     let _ = text.parse::<RecordId>();
+    check_alike(bytes);
     for raw in RawRecords::new(bytes).flatten() {
         assert_eq!(raw.to_record().headers.len(), raw.headers().count());
         if raw.subject.is_none() {
             let mut spliced = Vec::new();
             splice_subject(&raw, "a.b", &mut spliced);
             let record = decode_record(&spliced).expect("a record stays one");
-            assert_eq!(record.subject, "a.b");
+            assert_eq!(record.subject.as_ref(), "a.b");
         }
+    }
+}
+
+/// What is read as another one was is what reading all of it gives.
+fn check_alike(bytes: &[u8]) {
+    let mut rest = bytes;
+    let mut last: Option<RawRecord<'_>> = None;
+    loop {
+        let read = RawRecord::first(rest);
+        if let Some(alike) = last.and_then(|last| last.next_alike(rest)) {
+            assert_eq!(read, Ok(alike));
+        }
+        let Ok(raw) = read else { return };
+        rest = &rest[raw.bytes.len()..];
+        last = Some(raw);
     }
 }
 
@@ -169,13 +187,28 @@ proptest! {
     }
 
     #[test]
+    fn records_that_differ_in_their_bodies_are_read_alike(
+        record in record(),
+        bodies in vec(vec(any::<u8>(), 0..600), 2..5),
+        changes in vec(any::<(usize, u8)>(), 0..3),
+    ) {
+        let with = |body: Vec<u8>| Record { body: body.into(), ..record.clone() };
+        let records: Vec<Record> = bodies.into_iter().map(with).collect();
+        let bytes = encoded(&records);
+        let first = RawRecord::first(&bytes).expect("one");
+        let alike = first.next_alike(&bytes[first.bytes.len()..]).expect("the next");
+        prop_assert_eq!(alike.to_record(), records[1].clone());
+        check_alike(&damaged(bytes, &changes));
+    }
+
+    #[test]
     fn a_spliced_subject_changes_nothing_else(mut record in record(), subject in text()) {
-        record.subject.clear();
+        record.subject = Arc::default();
         let bytes = encoded(std::slice::from_ref(&record));
         let raw = RawRecords::new(&bytes).next().expect("one").expect("reads");
         let mut spliced = Vec::new();
         splice_subject(&raw, &subject, &mut spliced);
-        record.subject = subject;
+        record.subject = subject.into();
         prop_assert_eq!(decode_record(&spliced), Ok(record));
     }
 
