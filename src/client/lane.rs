@@ -34,9 +34,10 @@ const SIGNAL_BYTES: usize = DELIVER_BYTES_MAX as usize;
 /// others reach. It says so within 5 s of each publish.
 const CUT_OFF: Span = Span::from_secs(4);
 
-/// Frames of signals in flight at once: one for each of those who work on them one after the other,
-/// which are this thread, the transport's two, and the node.
-const SIGNALS_IN_FLIGHT: usize = 4;
+/// Frames of signals in flight at once: four for each of those who work on them one after the other,
+/// which are this thread, the transport's two, and the node. To wake one that sleeps takes about as
+/// long as a frame, so none should run out of them.
+const SIGNALS_IN_FLIGHT: usize = 16;
 
 /// A frame that the lane wants sent.
 #[derive(Debug)]
@@ -292,7 +293,8 @@ impl Lane {
         while let Some(front) = self.queue.front_mut() {
             let count = front.fitting(bytes_max).min(count_max);
             let bundle = match count < front.count() {
-                true if count == 0 => None,
+                // To part one is to copy it.
+                true if count == 0 || !taken.is_empty() => None,
                 true => Some(front.split_to(count)),
                 false => self.queue.pop_front(),
             };

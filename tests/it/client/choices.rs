@@ -112,24 +112,25 @@ fn a_record_that_no_node_takes_is_refused_alone() {
 
 // Signals do not wait for the node to say that it took those before them, up to a bound.
 #[test]
-fn four_frames_of_signals_are_on_their_way_at_once() {
+fn sixteen_frames_of_signals_are_on_their_way_at_once() {
     let context = zmq::Context::new();
     let mut node = Played::new(&context, "a");
     let client = super::connect(&mut node, &[]);
-    let publish = |body| wait(client.publish_unconfirmed(&record("ticks.eu", None, body)));
-    for body in ["one", "two", "three", "four"] {
-        publish(body).expect("taken");
+    let publish = |body: &str| wait(client.publish_unconfirmed(&record("ticks.eu", None, body)));
+    for number in 1..=16 {
+        let body = format!("number {number}.");
+        publish(body.as_str()).expect("taken");
         let message = node.next_raw();
         let text = String::from_utf8_lossy(&message.records).into_owned();
-        assert!(text.contains(body), "{text}");
+        assert!(text.contains(&body), "{text}");
         let fence = node.next_raw().header;
         assert!(matches!(fence, Request::Hello(_)), "{fence:?}");
     }
-    publish("five").expect("taken");
-    assert_eq!(node.router.poll(zmq::POLLIN, 100), Ok(0), "the fifth waits");
+    publish("the last").expect("taken");
+    assert_eq!(node.router.poll(zmq::POLLIN, 100), Ok(0), "the last waits");
     node.welcome();
     let message = node.next_raw();
-    assert!(String::from_utf8_lossy(&message.records).contains("five"));
+    assert!(String::from_utf8_lossy(&message.records).contains("the last"));
 }
 
 // The end waits as long as a record may take, however many wait behind it.
