@@ -93,6 +93,17 @@ enum Command {
     Completions(completions::Args),
 }
 
+/// Freed memory that a process keeps for what it allocates next, in each arena: the frames on their
+/// way.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// For each frame of 128 KiB or more glibc maps new pages, until something larger was freed: what is
+/// smaller it keeps then, up to twice as much (mallopt(3), M_MMAP_THRESHOLD). Every page
+/// that is new costs a fault at each end.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BYTES)));
+}
+
 /// Runs the command named by the process's arguments.
 pub fn main() -> ExitCode {
     let parsed = help::command().try_get_matches();
@@ -104,6 +115,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
+    keep_freed_memory();
     let result = match cli.command {
         Command::Up(args) => up::run(args),
         Command::Publish(args) => publish::run(args),

@@ -110,10 +110,11 @@ fn follow(
     let (mut noted, mut heard) = (0, Instant::now());
     loop {
         let end = until.load(Ordering::Acquire);
-        while done.seen.next < end
-            && let Some(item) = records.try_next()
-        {
-            if acks && let Ok(Item::Record(delivered)) = &item {
+        while done.seen.next < end {
+            // Looked at where it is: items are large.
+            let next = records.try_next();
+            let Some(item) = &next else { break };
+            if acks && let Ok(Item::Record(delivered)) = item {
                 ack(&records, delivered, done.seen.next + 1, end)?;
             }
             done.take(item)?;
@@ -134,7 +135,7 @@ fn follow(
             if acks && let Ok(Item::Record(delivered)) = &item {
                 ack(&records, delivered, done.seen.next + 1, end)?;
             }
-            done.take(item)?;
+            done.take(&item)?;
         }
     }
 }
@@ -154,7 +155,7 @@ fn ack(
 
 impl Done {
     #[inline]
-    fn take(&mut self, item: Result<Item, ClientError>) -> Result<(), ClientError> {
+    fn take(&mut self, item: &Result<Item, ClientError>) -> Result<(), ClientError> {
         match item {
             Ok(Item::Record(delivered)) => {
                 if self.span.is_none() {
@@ -165,8 +166,8 @@ impl Done {
                 let number = number.map_or(u64::MAX >> 1, |bytes| u64::from_be_bytes(*bytes));
                 self.seen.take(number);
             }
-            Ok(Item::Gap { missed, .. }) => self.seen.take_gap(missed),
-            Err(error) => return Err(error),
+            Ok(Item::Gap { missed, .. }) => self.seen.take_gap(*missed),
+            Err(error) => return Err(error.clone()),
         }
         Ok(())
     }
