@@ -97,9 +97,9 @@ enum Command {
 /// way.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// For each frame of 128 KiB or more glibc maps new pages, until something larger was freed: what is
-/// smaller it keeps then, up to twice as much (mallopt(3), M_MMAP_THRESHOLD). Every page
-/// that is new costs a fault at each end.
+/// For each frame of 128 KiB or more glibc maps new pages, until something larger was freed: what
+/// is smaller it keeps then, up to twice as much (mallopt(3), M_MMAP_THRESHOLD). Every new page
+/// costs a fault.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BYTES)));
 }

@@ -26,6 +26,8 @@ use crate::wire::audit::{Account, Audit, Audited, EntriesRead};
 
 /// How often a partition is begun anew that lets go of entries before they are read.
 const ATTEMPTS: u32 = 5;
+/// The pause before: followers hear of the last commit with a heartbeat, ten times a second.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 /// How often a node that reads for others is asked again, and after which pause: a minute in all.
 const BUSY_ATTEMPTS: u32 = 600;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -235,7 +237,7 @@ impl Replicas<'_> {
         for _ in 0..ATTEMPTS {
             match self.read_all() {
                 Ok(row) => return Ok(row),
-                Err(Stop::Moved) => {}
+                Err(Stop::Moved) => thread::sleep(ATTEMPT_PAUSE),
                 Err(Stop::Problem(problem)) => return Err(problem),
             }
         }

@@ -14,9 +14,9 @@ use crate::wire::records::{encode_before_body, encode_body};
 /// of signals is made of whole ones.
 pub(super) const BUNDLE_BYTES: usize = 64 << 10;
 
-/// Bytes of a bundle that are written at once, as zeros, before records are written over them one by
-/// one: whoever had that memory last was another core, and to wait for it line by line takes longer
-/// than all else that is done for a record.
+/// Bytes of a bundle that are written at once, as zeros, before records are written over them one
+/// by one: whoever had that memory last was another core, and to wait for it line by line takes
+/// longer than all else that is done for a record.
 const WARM_BYTES: usize = 4 << 10;
 
 /// Where the outcome of one record goes, if anybody wants to know.

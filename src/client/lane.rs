@@ -34,9 +34,9 @@ const SIGNAL_BYTES: usize = DELIVER_BYTES_MAX as usize;
 /// others reach. It says so within 5 s of each publish.
 const CUT_OFF: Span = Span::from_secs(4);
 
-/// Frames of signals in flight at once: four for each of those who work on them one after the other,
-/// which are this thread, the transport's two, and the node. To wake one that sleeps takes about as
-/// long as a frame, so none should run out of them.
+/// Frames of signals in flight at once: four for each of those who work on them one after the
+/// other, which are this thread, the transport's two, and the node. To wake one that sleeps takes
+/// about as long as a frame, so none should run out of them.
 const SIGNALS_IN_FLIGHT: usize = 16;
 
 /// A frame that the lane wants sent.

@@ -26,6 +26,7 @@ mod moves;
 mod peering;
 mod peers;
 mod persist;
+mod pick;
 mod producers;
 mod publish;
 mod recovery;
@@ -52,7 +53,7 @@ use crate::topology::Topology;
 use crate::types::limits::{PEER_BEAT, PUBLISH_OVERHEAD, STOP_HANDOVER};
 use crate::types::{ChannelName, Incarnation, NodeName, Now, Partition, Time};
 use crate::wire::client::{Refuse, Reply};
-use crate::wire::{Code, Payload, decode_request, encode_reply, frames, request_id};
+use crate::wire::{Code, Payload, decode_request, encode_reply_of, frames, request_id};
 
 use catch_up::CatchUp;
 use cursors::Cursors;
@@ -498,15 +499,20 @@ impl Node {
 
     /// Answers a client, if it is still known.
     fn reply(&mut self, client: &ClientId, reply: &Reply, records: &[u8]) {
+        self.reply_of(client, reply, &[records]);
+    }
+
+    /// The same with records in several pieces.
+    fn reply_of(&mut self, client: &ClientId, reply: &Reply, pieces: &[&[u8]]) {
         let Some(session) = self.sessions.get(client) else {
             return;
         };
         let delimited = session.delimited;
-        self.send(client.clone(), delimited, reply, records);
+        self.send(client.clone(), delimited, reply, pieces);
     }
 
-    fn send(&mut self, client: ClientId, delimited: bool, reply: &Reply, records: &[u8]) {
-        let frames = frames(delimited, encode_reply(reply, records));
+    fn send(&mut self, client: ClientId, delimited: bool, reply: &Reply, pieces: &[&[u8]]) {
+        let frames = frames(delimited, encode_reply_of(reply, pieces));
         self.out.push(Output::ToClient {
             client,
             frames,

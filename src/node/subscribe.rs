@@ -3,35 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::Node;
 use super::cursors::check_cursor;
-use super::feed::{Feed, Subscription, Windows};
+use super::feed::{Feed, Subscription};
 use super::io::ClientId;
+use super::pick::pick;
 use super::publish::No;
 use super::report::declared_partitions;
 use super::route::Asked;
 use super::window::Window;
-use crate::channel::Ranges;
 use crate::types::limits::{DELIVER_BYTES_MAX, FETCH_RETRY, FETCH_TIMEOUT};
-use crate::types::{Offset, Partition, Pattern, Sabotage};
-use crate::wire::client::{Credit, Deliver, End, From, Reply, Stamped, Subscribe};
-use crate::wire::entry::EntryHead;
+use crate::types::{Partition, Pattern, Sabotage};
+use crate::wire::Code;
+use crate::wire::client::{Credit, Deliver, End, From, Reply, Subscribe};
 use crate::wire::peer::{Fetch, FetchFrom, Fetched, PeerMessage, Refusal};
-use crate::wire::{Code, RawRecords};
-
-/// Records picked from an answer for one subscription.
-#[derive(Default)]
-struct Picked {
-    runs: Vec<Stamped>,
-    records: Vec<u8>,
-    /// Offset and bytes of each record.
-    sizes: Vec<(Offset, u64)>,
-    next: Offset,
-    /// The bytes of the next record, if it did not fit the window.
-    starved: Option<u64>,
-}
 
 impl Node {
     /// A client subscribes, or asks whether its subscription stands.
@@ -441,10 +426,9 @@ impl Node {
         let picked = pick(wanted, &windows, feed.next(), fetched)?;
         feed.at = FetchFrom::Offset(picked.next);
         feed.starved = picked.starved;
-        let bytes = picked.records.len() as u64;
         subscription.deliver(partition, picked.sizes);
-        session.window.spend(bytes);
-        if picked.records.is_empty() {
+        session.window.spend(picked.bytes);
+        if picked.pieces.is_empty() {
             return Ok(false);
         }
         let count = picked.runs.iter().map(|run| run.count).sum();
@@ -459,7 +443,8 @@ impl Node {
             token,
             count,
         };
-        self.reply(client, &Reply::Deliver(deliver), &picked.records);
+        let pieces: Vec<&[u8]> = picked.pieces.iter().map(|piece| &piece[..]).collect();
+        self.reply_of(client, &Reply::Deliver(deliver), &pieces);
         Ok(true)
     }
 
@@ -515,75 +500,5 @@ fn start(ask: &Subscribe, partition: &Partition) -> FetchFrom {
         From::End => FetchFrom::End,
         From::Time(time) => FetchFrom::Time(*time),
         From::Offset(offset) => FetchFrom::Offset(*offset),
-    }
-}
-
-/// What a feed picks: what the pattern selects and is not done with.
-type Selection<'a> = (&'a Pattern, Option<&'a Ranges>);
-
-/// The records of `fetched` at `from` and later that are wanted, as many as the windows admit.
-fn pick(
-    wanted: Selection<'_>,
-    windows: &Windows,
-    from: Option<Offset>,
-    fetched: &Fetched,
-) -> Result<Picked, String> {
-    let mut picked = Picked {
-        next: from.unwrap_or(fetched.next),
-        ..Picked::default()
-    };
-    for (position, data) in fetched.entries.iter().enumerate() {
-        let (head, records) = EntryHead::decode(data).map_err(|error| error.to_string())?;
-        if position == 0 && from.is_none() {
-            picked.next = head.first_offset;
-        }
-        picked.take(wanted, windows, &head, &records)?;
-        if picked.starved.is_some() {
-            break;
-        }
-    }
-    Ok(picked)
-}
-
-impl Picked {
-    /// Takes from one entry.
-    fn take(
-        &mut self,
-        (pattern, done_with): Selection<'_>,
-        windows: &Windows,
-        head: &EntryHead,
-        records: &Bytes,
-    ) -> Result<(), String> {
-        for (offset, record) in (head.first_offset..).zip(RawRecords::new(records)) {
-            let record = record.map_err(|error| error.to_string())?;
-            if offset < self.next {
-                continue;
-            }
-            if record
-                .subject
-                .is_some_and(|subject| pattern.matches(subject))
-                && done_with.is_none_or(|done| !done.covers(offset))
-            {
-                let bytes = record.bytes.len() as u64;
-                if !windows.admit(bytes, self.records.len() as u64) {
-                    self.starved = Some(bytes);
-                    return Ok(());
-                }
-                self.records.extend_from_slice(record.bytes);
-                self.sizes.push((offset, bytes));
-                match self.runs.last_mut() {
-                    Some(run) if run.offset + run.count == offset && run.time == head.time => {
-                        run.count += 1;
-                    }
-                    _ => self.runs.push(Stamped {
-                        offset,
-                        count: 1,
-                        time: head.time,
-                    }),
-                }
-            }
-            self.next = offset + 1;
-        }
-        Ok(())
     }
 }

@@ -138,6 +138,9 @@ impl Replica {
             max_committed_size_per_ready: 4 * APPEND_BYTES_MAX,
             // It would join all appends of a loop to one message, beyond every bound.
             batch_append: false,
+            // Followers hear of a commit with the next append or heartbeat: a message of its own,
+            // and its answer, would delay whoever publishes one record after the other.
+            skip_bcast_commit: true,
             ..Config::default()
         };
         let quiet = slog::Logger::root(slog::Discard, slog::o!());

@@ -91,6 +91,11 @@ pub fn encode_reply(header: &Reply, records: &[u8]) -> Bytes {
     encode(header, &[records])
 }
 
+/// The same where the records lie in several places.
+pub fn encode_reply_of(header: &Reply, records: &[&[u8]]) -> Bytes {
+    encode(header, records)
+}
+
 /// Exactly as large as its bytes, so that it goes on without being moved.
 fn encode(header: &impl Serialize, records: &[&[u8]]) -> Bytes {
     let mut head = Vec::with_capacity(128);

@@ -16,8 +16,8 @@ pub mod signal;
 
 pub use error::{RecordProblem, WireError};
 pub use frame::{
-    Payload, REPLIES, REQUESTS, decode_reply, decode_request, encode_reply, encode_request,
-    encode_request_of, frames, request_id,
+    Payload, REPLIES, REQUESTS, decode_reply, decode_request, encode_reply, encode_reply_of,
+    encode_request, encode_request_of, frames, request_id,
 };
 pub use peer_frame::{PEER_MESSAGES, decode_peer, encode_peer};
 pub use records::{RawRecord, RawRecords};

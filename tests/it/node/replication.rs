@@ -6,6 +6,7 @@ use weft::types::{Incarnation, JournalItem, NodeName, Span};
 use weft::wire::client::{From, Publish, Subscribe};
 use weft::wire::encode_peer;
 use weft::wire::peer::Envelope;
+use weft::wire::records::encode_record;
 
 use super::{confirms, delivers};
 use crate::kit::{Client, Fabric, parse, quickstart, record};
@@ -17,6 +18,34 @@ fn store(fabric: &mut Fabric, client: &Client, body: &str) -> bool {
     };
     fabric.publish(client, publish, &[record("audit.x", "k", body)]);
     !confirms(&fabric.answer(client)).is_empty()
+}
+
+/// Bytes on all links, for each byte of records that a follower is sent.
+#[test]
+fn records_cross_each_link_once_and_little_beside_them() {
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    let client = fabric.client(leader.as_str(), "one");
+    let body = "x".repeat(128);
+    let records = vec![record("audit.x", "k", &body); 500];
+    let mut encoded = Vec::new();
+    records
+        .iter()
+        .for_each(|one| encode_record(one, &mut encoded));
+    let before = fabric.peer_bytes;
+    let publishes = 40;
+    for id in 0..publishes {
+        let publish = Publish {
+            id: Some(id),
+            ..Publish::default()
+        };
+        fabric.publish(&client, publish, &records);
+        assert!(!confirms(&fabric.answer(&client)).is_empty());
+    }
+    let sent = (fabric.peer_bytes - before) as f64;
+    let payload = (2 * publishes as usize * encoded.len()) as f64;
+    let ratio = sent / payload;
+    assert!((1.0..1.1).contains(&ratio), "{ratio}");
 }
 
 #[test]
