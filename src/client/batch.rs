@@ -29,7 +29,7 @@ pub(super) struct Batch {
     /// How many they are, as their header counts.
     pub(super) count: u64,
     /// What the next ones are likely to begin with.
-    pub(super) like: Option<Like>,
+    pub(super) like: Option<Box<Like>>,
 }
 
 /// What records beside each other often have in common: all before their bodies.
@@ -103,13 +103,14 @@ impl Batch {
         let len = raw.bytes.len();
         let before = raw.before_body();
         let before = before.filter(|before| self.records[len..].starts_with(before));
-        self.like = before.map(|before| Like {
+        let like = before.map(|before| Like {
             before: self.records.slice_ref(before),
             record: Record {
                 body: Bytes::new(),
                 ..record.clone()
             },
         });
+        self.like = like.map(Box::new);
         Ok(Item::Record(self.deliver(record, len)))
     }
 
