@@ -24,7 +24,7 @@ pub(super) type FeedKey = (ClientId, u64, Partition);
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     /// Feeds with acks to send at the end of the loop.
-    due: BTreeSet<FeedKey>,
+    pub(super) due: BTreeSet<FeedKey>,
     /// Seeks and deletes not answered yet.
     pub(super) moves: BTreeMap<u64, Move>,
 }

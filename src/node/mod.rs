@@ -315,7 +315,11 @@ impl Node {
             if self.state_due {
                 self.beat();
             }
-            if self.dirty.is_empty() && self.intakes.is_empty() && self.mail.is_quiet() {
+            if self.dirty.is_empty()
+                && self.intakes.is_empty()
+                && self.mail.is_quiet()
+                && self.cursors.due.is_empty()
+            {
                 break;
             }
         }

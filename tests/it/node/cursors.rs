@@ -120,6 +120,25 @@ fn commit(fabric: &mut Fabric, client: &Client, ack: Ack) -> u64 {
     answer[0].positions[0].floor
 }
 
+#[test]
+fn an_ack_is_answered_once_it_is_committed_and_not_with_the_next_tick() {
+    let mut fabric = Fabric::ready();
+    let leader = fabric.leader("audit", 0).expect("a leader");
+    store(&mut fabric, 0, 2);
+    let reader = fabric.client(leader.as_str(), "reader");
+    assert_eq!(open(&mut fabric, &reader).offsets, [0, 1]);
+    // So that the answer which commits is the last thing that comes.
+    let other = fabric.nodes.keys().find(|node| **node != leader);
+    fabric.kill(&other.expect("another").to_string());
+    let ack = Ack {
+        request: Some(99),
+        ..ack(0)
+    };
+    fabric.send(&reader, &Request::Ack(ack), &[]);
+    fabric.settle();
+    assert_eq!(cursor_replies(&fabric.inbox(&reader)).len(), 1);
+}
+
 // [C45], [C49]
 #[test]
 fn a_cursor_goes_on_where_its_acks_left_it() {
