@@ -66,8 +66,11 @@ mod sabotage {
     /// The seed to begin with: where a rare fault shows today, so that nobody waits for others.
     fn first(sabotage: Sabotage) -> u64 {
         match sabotage {
-            Sabotage::UnsyncedTail => 20,
-            Sabotage::BlindScrub | Sabotage::StaleRepair => 34,
+            Sabotage::UnseenGap => 13,
+            Sabotage::ForgottenTruncation => 16,
+            Sabotage::UnsyncedTail => 31,
+            Sabotage::StaleRepair => 39,
+            Sabotage::BlindScrub => 47,
             _ => 0,
         }
     }
