@@ -1,6 +1,7 @@
 //! Nodes talking to each other and to clients in one thread, without sockets or disks. Each test
 //! names the promise or the clause of the protocol that it guards.
 
+mod acks;
 mod audit;
 mod bounds;
 mod cursors;

@@ -15,7 +15,7 @@ use super::{assert_refused, confirms, delivers, refusals};
 use crate::kit::{Client, Fabric, parse, record};
 
 /// Publishes bodies `from..to` to `audit`, and waits for the confirms.
-fn store(fabric: &mut Fabric, from: u64, to: u64) {
+pub(super) fn store(fabric: &mut Fabric, from: u64, to: u64) {
     let client = fabric.client("a", "publisher");
     for body in from..to {
         let publish = Publish {
@@ -40,8 +40,8 @@ fn wanted(from: From) -> Subscribe {
 
 /// What a reader was given of `audit`: its offsets, its token, and what it missed.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Given {
-    offsets: Vec<u64>,
+pub(super) struct Given {
+    pub(super) offsets: Vec<u64>,
     token: u64,
     missed: u64,
 }
@@ -60,13 +60,13 @@ fn given(messages: &[Message<Reply>]) -> Given {
 }
 
 /// Subscribes with the cursor, and takes what comes within two seconds.
-fn open(fabric: &mut Fabric, client: &Client) -> Given {
+pub(super) fn open(fabric: &mut Fabric, client: &Client) -> Given {
     fabric.subscribe(client, wanted(From::Start));
     fabric.skip(Duration::from_secs(2));
     given(&fabric.inbox(client))
 }
 
-fn ack(offset: u64) -> Ack {
+pub(super) fn ack(offset: u64) -> Ack {
     Ack {
         id: 7,
         offset,
@@ -74,7 +74,7 @@ fn ack(offset: u64) -> Ack {
     }
 }
 
-fn cursor_replies(messages: &[Message<Reply>]) -> Vec<CursorReply> {
+pub(super) fn cursor_replies(messages: &[Message<Reply>]) -> Vec<CursorReply> {
     let reply = |message: &Message<Reply>| match &message.header {
         Reply::Cursor(reply) => Some(reply.clone()),
         _ => None,
@@ -118,25 +118,6 @@ fn commit(fabric: &mut Fabric, client: &Client, ack: Ack) -> u64 {
     let answer = cursor_replies(&fabric.answer(client));
     assert_eq!((answer[0].id, answer[0].request), (Some(7), Some(99)));
     answer[0].positions[0].floor
-}
-
-#[test]
-fn an_ack_is_answered_once_it_is_committed_and_not_with_the_next_tick() {
-    let mut fabric = Fabric::ready();
-    let leader = fabric.leader("audit", 0).expect("a leader");
-    store(&mut fabric, 0, 2);
-    let reader = fabric.client(leader.as_str(), "reader");
-    assert_eq!(open(&mut fabric, &reader).offsets, [0, 1]);
-    // So that the answer which commits is the last thing that comes.
-    let other = fabric.nodes.keys().find(|node| **node != leader);
-    fabric.kill(&other.expect("another").to_string());
-    let ack = Ack {
-        request: Some(99),
-        ..ack(0)
-    };
-    fabric.send(&reader, &Request::Ack(ack), &[]);
-    fabric.settle();
-    assert_eq!(cursor_replies(&fabric.inbox(&reader)).len(), 1);
 }
 
 // [C45], [C49]
@@ -261,28 +242,6 @@ fn a_holder_that_takes_nothing_is_told_too() {
     assert_eq!(given(&fabric.inbox(&first)).offsets, [0]);
     open(&mut fabric, &second);
     assert_eq!(ends(&fabric.inbox(&first)), ["taken_over"]);
-}
-
-// [C48]
-#[test]
-fn an_ack_is_answered_when_a_majority_has_synced_it_and_not_before() {
-    let mut fabric = Fabric::ready();
-    store(&mut fabric, 0, 3);
-    let leader = fabric.leader("audit", 0).expect("a leader");
-    let client = fabric.client(leader.as_str(), "reader");
-    open(&mut fabric, &client);
-    fabric.slow_disks = ["a", "b", "c"].map(NodeName::from).into();
-    let asked = Ack {
-        request: Some(1),
-        ..ack(1)
-    };
-    fabric.send(&client, &Request::Ack(asked), &[]);
-    fabric.tick();
-    assert_eq!(fabric.inbox(&client), []);
-    fabric.slow_disks.clear();
-    fabric.sync_slow_disks();
-    let answer = cursor_replies(&fabric.answer(&client));
-    assert_eq!(answer[0].positions[0].floor, 2);
 }
 
 // [C48] Many acks in one loop are one entry of the log.
