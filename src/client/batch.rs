@@ -208,6 +208,40 @@ mod tests {
     }
 
     #[test]
+    fn records_that_begin_alike_keep_all_of_their_own() {
+        let record = |key: Option<&'static str>, header: &str, body: &'static str| {
+            let record = Record::new("orders.eu", body).with_header("h", header);
+            match key {
+                Some(key) => record.with_key(key),
+                None => record,
+            }
+        };
+        let records = [
+            record(Some("k"), "1", "一"),
+            record(Some("k"), "1", "two"),
+            record(Some("k"), "1", ""),
+            record(Some("l"), "1", "four"),
+            record(None, "1", "five"),
+            record(None, "2", "six"),
+            Record::new("orders.us", "seven"),
+            Record::new("orders.us", vec![7; 300]),
+        ];
+        let mut bytes = Vec::new();
+        records
+            .iter()
+            .for_each(|one| encode_record(one, &mut bytes));
+        let mut batch = batch(0, 8, &[(0, 8, 100)]);
+        batch.records = Bytes::from(bytes);
+        for record in records {
+            match batch.next() {
+                Some(Ok(Item::Record(one))) => assert_eq!(one.record, record),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(batch.is_over());
+    }
+
+    #[test]
     fn one_that_counts_stamps_or_holds_something_else_is_an_error() {
         let stamps = batch(2, 2, &[(5, 3, 100)]).check();
         assert!(

@@ -230,6 +230,7 @@ mod tests {
     use super::*;
     use crate::client::producer::Receipt;
     use crate::wire::RawRecords;
+    use crate::wire::records::encode_record;
 
     fn bundle(bodies: &[&'static str], window: &Arc<Semaphore>) -> Bundle {
         let mut bundle = Bundle::new("a.b", window, Size::default());
@@ -267,6 +268,30 @@ mod tests {
         assert_eq!(window.available_permits(), 10);
         head.tell_all(&Ok(Receipt::Taken));
         assert_eq!(window.available_permits(), 30);
+    }
+
+    #[test]
+    fn records_of_all_kinds_are_encoded_as_each_alone_would_be() {
+        let window = Arc::new(Semaphore::new(0));
+        let plain = |body: &'static str| Record::new("a.b", body);
+        let records = [
+            plain("1"),
+            plain("二"),
+            plain("3").with_key("k"),
+            plain("4").with_header("h", "v"),
+            plain("5"),
+            Record::new("a.b", vec![6; 70_000]),
+        ];
+        // Of memory that is there already, some, and none.
+        for bytes in [100_000, 50, 0] {
+            let mut bundle = Bundle::new("a.b", &window, Size { bytes, records: 6 });
+            let mut alone = Vec::new();
+            for record in &records {
+                bundle.push(record, record.body.len(), None);
+                encode_record(record, &mut alone);
+            }
+            assert_eq!(bundle.bytes(), alone);
+        }
     }
 
     #[test]

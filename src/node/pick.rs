@@ -74,7 +74,7 @@ impl Picked {
             let alike = last.and_then(|(last, matches)| Some((last.next_alike(rest)?, matches)));
             let (record, matches) = match alike {
                 Some(alike) => alike,
-                None => read(rest, pattern)?,
+                None => read(rest, pattern).map_err(|why| format!("at offset {offset}: {why}"))?,
             };
             last = Some((record, matches));
             let own = end..end + record.bytes.len();
