@@ -243,11 +243,11 @@ impl<D: Disk> Journal<D> {
         self.failed.as_deref()
     }
 
-    /// Whether the newest segment is more than half full and no spare waits: a good time for
-    /// [`Reader::prepare_spare`].
+    /// Whether the newest segment is more than half full, or grows with its commits, and no spare
+    /// waits: a good time for [`Reader::prepare_spare`].
     pub fn wants_spare(&self) -> bool {
-        self.tail.position * 2 > self.shared.segment_bytes
-            && *locked(&self.shared.spare) == Spare::Absent
+        let half_full = self.tail.position * 2 > self.shared.segment_bytes;
+        (half_full || !self.tail.prefilled) && *locked(&self.shared.spare) == Spare::Absent
     }
 
     /// Whether segments may have become free since this was last asked: a good time for
@@ -306,9 +306,9 @@ impl<D: Disk> Journal<D> {
         let footer = locked(&self.shared.index).footer_bytes + shares;
         // A footer has one header and loses at most one page to rounding up.
         let footer = (footer / (PAGE - MARK as u64) + 2) * PAGE;
-        if self.tail.position + block.block_bytes() + footer > self.shared.segment_bytes
-            && self.tail.position > PAGE
-        {
+        let full = self.tail.position + block.block_bytes() + footer > self.shared.segment_bytes;
+        let better = !self.tail.prefilled && *locked(&self.shared.spare) == Spare::Ready;
+        if (full || better) && self.tail.position > PAGE {
             self.roll()?;
         }
         let position = self.tail.position;

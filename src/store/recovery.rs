@@ -93,6 +93,7 @@ pub(super) fn recover<D: Disk>(
             name: segment_name(header.number),
             file,
             life: header.life,
+            prefilled: header.prefilled_bytes > 0,
             position: chain.position,
         },
         sequence: chain.sequence,

@@ -20,6 +20,8 @@ pub(super) struct Tail<F> {
     pub(super) name: String,
     pub(super) file: F,
     pub(super) life: u64,
+    /// Whether its space was given before its commits came; a sync into one that grows costs twice.
+    pub(super) prefilled: bool,
     /// Where the next commit goes.
     pub(super) position: u64,
 }
@@ -64,6 +66,7 @@ pub(super) fn make_segment<D: Disk>(
         name,
         file,
         life: header.life,
+        prefilled: prefilled.is_some(),
         position: PAGE,
     })
 }
