@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::types::{Checkpoint, Incarnation, JournalItem, Partition, Sabotage};
 
-use super::layout::{BlockKind, BlockWriter, Fields, PAGE, life, put_item, read_item};
+use super::items::{put_item, read_item};
+use super::layout::{BlockKind, BlockWriter, Fields, PAGE, life};
 use super::segment::Window;
 use super::{Disk, DiskFile, StoreError};
 

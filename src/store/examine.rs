@@ -7,9 +7,10 @@ use crate::types::{Incarnation, JournalItem};
 use super::base::{BASE, Base};
 use super::folder::{lock, look_at_identity, segments_from};
 use super::identity::FolderIdentity;
+use super::items::read_item;
 use super::journal::SEGMENT_BYTES_MIN;
 use super::layout::{
-    BlockHeader, BlockKind, HEADER, PAGE, Rewritten, SegmentHeader, position_in_block, read_item,
+    BlockHeader, BlockKind, HEADER, PAGE, Rewritten, SegmentHeader, position_in_block,
 };
 use super::looking::Looking;
 use super::recovery::open_segment;

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::{JournalItem, LoadFrom, LogEntry, Offset, Partition, Wall};
 
 use super::base::{Base, Newest, NewestOf};
-use super::layout::{
-    BlockKind, BlockWriter, ENTRY_HEADER, Fields, ITEM_HEADER, PAGE, SegmentHeader,
-};
+use super::items::{ENTRY_HEADER, ITEM_HEADER};
+use super::layout::{BlockKind, BlockWriter, Fields, PAGE, SegmentHeader};
 
 /// Bytes of a footer before its first run.
 const FOOTER_HEADER: u64 = 4;

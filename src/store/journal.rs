@@ -8,10 +8,8 @@ use crate::types::{Incarnation, JournalItem, Limits, Partition};
 
 use super::folder::open_folder;
 use super::index::{Follows, Index, SegmentIndex, Slot, footer_share, slot};
-use super::layout::{
-    BlockKind, BlockWriter, FORMAT_VERSION, MARK, PAGE, SegmentHeader, item_payload_bytes, life,
-    put_item,
-};
+use super::items::{item_payload_bytes, put_item};
+use super::layout::{BlockKind, BlockWriter, FORMAT_VERSION, MARK, PAGE, SegmentHeader, life};
 use super::recovery::{Visit, recover};
 use super::segment::{Tail, make_segment, segment_name};
 use super::spare::{SPARE, Spare};

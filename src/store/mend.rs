@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::index::{Fence, Index, Slot, slot};
+use super::items::read_item;
 use super::journal::locked;
-use super::layout::{BlockKind, PAGE, life, read_item};
+use super::layout::{BlockKind, PAGE, life};
 use super::plan::Kept;
 use super::rewrite::BLOCK_BYTES;
 use super::segment::{Window, segment_name};

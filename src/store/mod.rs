@@ -12,6 +12,7 @@ mod examine;
 mod folder;
 mod identity;
 mod index;
+mod items;
 mod journal;
 mod layout;
 mod looking;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::types::{JournalItem, LoadFrom, LoadRequest, LogEntry, Partition};
 
 use super::index::{
     Fence, Place, Run, SegmentIndex, Slot, entry_head_bytes, read_footer, slot, start_in,
 };
+use super::items::{read_item, read_item_keeping};
 use super::journal::{Shared, locked};
 use super::layout::{
-    BlockKind, HEADER, PAGE, SegmentHeader, life, position_in_block, read_item, with_marks,
-    without_marks,
+    BlockKind, HEADER, PAGE, SegmentHeader, life, position_in_block, with_marks, without_marks,
 };
 use super::segment::{Window, segment_name};
 use super::{Disk, StoreError};
@@ -355,7 +357,8 @@ fn read_entry(
     partition: &Partition,
     index: u64,
 ) -> Result<LogEntry, String> {
-    match read_item(&without_marks(bytes, position))? {
+    let payload = Bytes::from(without_marks(bytes, position));
+    match read_item_keeping(&payload, |part| payload.slice_ref(part))? {
         (
             JournalItem::Entry {
                 partition: of,

@@ -5,9 +5,9 @@ use crate::types::{CoveredEntries, Incarnation, JournalItem, Sabotage};
 
 use super::base::Base;
 use super::index::{Index, slot};
+use super::items::read_item;
 use super::layout::{
     BlockHeader, BlockKind, HEADER, PAGE, Rewritten, SegmentHeader, life, position_in_block,
-    read_item,
 };
 use super::reading::{Chain, Reading};
 use super::segment::{KeptBlocks, Tail, Window, segment_name};

@@ -6,10 +6,9 @@ use std::mem::take;
 use crate::types::{JournalItem, Sabotage};
 
 use super::index::{SegmentIndex, put_footer, slot};
+use super::items::put_item;
 use super::journal::{Shared, locked};
-use super::layout::{
-    BlockKind, BlockWriter, FORMAT_VERSION, Rewritten, SegmentHeader, life, put_item,
-};
+use super::layout::{BlockKind, BlockWriter, FORMAT_VERSION, Rewritten, SegmentHeader, life};
 use super::plan::{Kept, Plan};
 use super::segment::segment_name;
 use super::{Disk, DiskFile, Reader, StoreError};

@@ -64,13 +64,15 @@ fn read_all(fabric: &Fabric) {
     }
 }
 
-/// The first segments of a node's journal, without the newest one.
+/// The segments of a node's journal that were filled, from the first on.
 fn sealed(fabric: &Fabric, node: &str) -> Vec<PathBuf> {
     let files = fs::read_dir(fabric.data(node)).expect("a folder");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
     files.retain(|file| file.extension().is_some_and(|end| end == "seg"));
     files.sort();
     files.pop();
+    // The very first gives way to the first that is prefilled, and may be gone any time.
+    files.retain(|file| file.metadata().is_ok_and(|told| told.len() > 1 << 20));
     files
 }
 
@@ -165,10 +167,7 @@ fn what_a_disk_loses_comes_back_from_another_node() {
     let at = found_by_reading(&fabric, &nodes);
     wait_until_mended(&fabric, NAMES[at], 1);
     let log = nodes[at].flat_log();
-    assert!(
-        log.contains("segment 1 of the journal is whole again"),
-        "{log}"
-    );
+    assert!(log.contains("of the journal is whole again"), "{log}");
 
     // The scrub finds it, on one that nobody reads from.
     let at = (at + 1) % NAMES.len();

@@ -67,10 +67,9 @@ mod sabotage {
     fn first(sabotage: Sabotage) -> u64 {
         match sabotage {
             Sabotage::UnseenGap => 13,
-            Sabotage::ForgottenTruncation => 16,
-            Sabotage::UnsyncedTail => 31,
+            Sabotage::ForgottenTruncation => 34,
             Sabotage::StaleRepair => 39,
-            Sabotage::BlindScrub => 47,
+            Sabotage::UnsyncedTail | Sabotage::BlindScrub => 47,
             _ => 0,
         }
     }

@@ -274,7 +274,6 @@ fn a_spare_is_taken_and_a_full_disk_gets_none() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk).expect("a journal");
     let reader = journal.reader();
-    assert!(!journal.wants_spare());
     assert_eq!(reader.prepare_spare(), Ok(true));
     assert_eq!(reader.prepare_spare(), Ok(false), "there is one");
     let spare = disk.open("spare").expect("the spare");
@@ -291,6 +290,35 @@ fn a_spare_is_taken_and_a_full_disk_gets_none() {
     reader.prepare_spare().expect_err("the write fails");
     assert_eq!(reader.prepare_spare(), Ok(true));
     commit(&mut journal, &[entry(1, 4, "the journal is well")]);
+}
+
+/// A sync into a file that grows costs twice, so the first segment of all, and one that was begun
+/// when there was no room for a spare, gets no longer than it must.
+#[test]
+fn a_segment_that_grows_gives_way_to_the_first_spare() {
+    let disk = SimDisk::new(1);
+    let (mut journal, _) = open(&disk).expect("a journal");
+    let reader = journal.reader();
+    let bytes = |name: &str| disk.open(name).expect("a file").bytes().expect("a length");
+    commit(&mut journal, &[entry(1, 1, "grows")]);
+    commit(&mut journal, &[entry(1, 2, "grows")]);
+    assert!(journal.wants_spare());
+    assert_eq!(reader.prepare_spare(), Ok(true));
+    assert!(!journal.wants_spare());
+    commit(&mut journal, &[entry(1, 3, "is given")]);
+    let second = FIRST.replace("1.seg", "2.seg");
+    assert!(bytes(FIRST) < SETTINGS.segment_bytes);
+    assert_eq!(bytes(&second), SETTINGS.segment_bytes);
+    assert!(!journal.wants_spare(), "it is not half full");
+    drop((journal, reader));
+    let (mut journal, items) = open(&disk).expect("a journal");
+    assert_eq!(items.len(), 3);
+    assert!(
+        !journal.wants_spare(),
+        "it does not grow after a start either"
+    );
+    commit(&mut journal, &[entry(1, 4, "is given")]);
+    assert!(disk.open(&FIRST.replace("1.seg", "3.seg")).is_err());
 }
 
 #[test]

@@ -273,9 +273,11 @@ fn a_second_up_does_not_take_the_nodes_of_the_first_for_its_own() {
 #[test]
 fn up_replaces_a_lost_data_folder() {
     let fabric = Fabric::new(&NAMES);
-    let up = Up::start(&fabric, &[]);
+    let mut up = Up::start(&fabric, &[]);
     healthy(&fabric);
-    drop(up);
+    // Only then does nobody write there any more.
+    up.process.signal(Signal::TERM);
+    assert_eq!(up.process.wait().code(), Some(0), "{}", up.process.log());
     std::fs::remove_dir_all(fabric.data("c")).expect("it is gone");
     let up = Up::start(&fabric, &["--replace", "z"]);
     wait_until("no such node", || {

@@ -90,10 +90,10 @@ fn commits(prefilled: bool) -> (Vec<Vec<JournalItem>>, Image, Image) {
     let (mut journal, _) = open(&disk).expect("a journal");
     let mut commits = Vec::new();
     if prefilled {
-        // They fill the first segment, and the second is made of the spare.
+        // The first segment, which grows, gives way to the spare after its first commit.
         let reader = journal.reader();
         reader.prepare_spare().expect("a disk with room");
-        for index in 1..=8 {
+        for index in 1..=2 {
             commits.push(vec![entry(1, index, vec![index as u8; 4_500])]);
         }
     }
