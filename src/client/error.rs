@@ -95,6 +95,27 @@ pub enum PublishError {
 }
 
 /// Whether to do the same again.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (_folder, _node, client) = client().await;
+/// use weft::Record;
+/// use weft::client::Retry;
+///
+/// let record = Record::new("orders.eu.new", "a hat");
+/// match client.publish(&record).await {
+///     Ok(receipt) => println!("{receipt:?}"),
+///     Err(error) => match error.retry() {
+///         Retry::Never => println!("put aside: {error}"),
+///         Retry::Later => println!("to be published again: {error}"),
+///         Retry::MayRepeat => println!("stored, or not: {error}"),
+///     },
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// It fails again.
@@ -107,6 +128,14 @@ pub enum Retry {
 
 impl ClientError {
     /// Whether to do the same again. The client itself has tried for as long as it was allowed to.
+    ///
+    /// ```
+    /// use weft::client::{ClientError, Retry};
+    /// use weft::types::Span;
+    ///
+    /// assert_eq!(ClientError::NoAnswer(Span::from_secs(5)).retry(), Retry::Later);
+    /// assert_eq!(ClientError::NoEndpoint.retry(), Retry::Never);
+    /// ```
     pub fn retry(&self) -> Retry {
         match self {
             Self::Refused(refusal) => refusal.advice(),
@@ -131,6 +160,14 @@ impl From<Refusal> for PublishError {
 impl PublishError {
     /// Whether to publish the same record again. The client itself has tried for as long as it was
     /// allowed to.
+    ///
+    /// ```
+    /// use weft::client::{PublishError, Retry};
+    ///
+    /// // It was sent, and nobody can tell.
+    /// let lost = PublishError::Unknown("the node was lost".to_owned());
+    /// assert_eq!(lost.retry(), Retry::MayRepeat);
+    /// ```
     pub fn retry(&self) -> Retry {
         match self {
             Self::Refused(refusal) => refusal.advice(),
@@ -181,6 +218,16 @@ pub struct Refusal {
 }
 
 /// What became of one attempt to reach a node.
+///
+/// ```
+/// use weft::client::{Cause, Failure};
+///
+/// let failure = Failure {
+///     endpoint: "tcp://10.0.0.1:7101".to_owned(),
+///     cause: Cause::NobodyThere,
+/// };
+/// println!("{failure}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The endpoint tried.
@@ -190,6 +237,25 @@ pub struct Failure {
 }
 
 /// Why a node is not reached, or no longer.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use weft::client::{Cause, Client, ClientError, ConnectOptions};
+/// use weft::types::Span;
+///
+/// let options = ConnectOptions {
+///     timeout: Span::from_millis(300),
+///     ..ConnectOptions::from("ipc:///no/such/folder/clients")
+/// };
+/// match Client::connect(options).await {
+///     Err(ClientError::Unreachable { failures, .. }) => {
+///         assert_eq!(failures[0].cause, Cause::NobodyThere);
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// Nothing listens at the endpoint.
@@ -234,6 +300,13 @@ pub enum Cause {
 
 impl Cause {
     /// Whether trying again gives the same, until somebody changes the topology or the options.
+    ///
+    /// ```
+    /// use weft::client::Cause;
+    ///
+    /// assert!(Cause::KeyRefused.is_final());
+    /// assert!(!Cause::NobodyThere.is_final());
+    /// ```
     pub fn is_final(&self) -> bool {
         match self {
             Self::KeyRefused | Self::OtherFabric { .. } => true,

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use super::bell::Bell;
 
 /// A node in this process, as whoever started it offers it to clients.
-pub trait LocalNode: Send + Sync {
+pub(crate) trait LocalNode: Send + Sync {
     /// Opens a session. What the node says goes to `ear`, which it drops when the session ends.
     fn open(&self, ear: LocalEar) -> Box<dyn LocalLine>;
 }
 
 /// A session with a node in this process. Dropping it ends it.
-pub trait LocalLine: Send {
+pub(crate) trait LocalLine: Send {
     /// Says something to the node; gives it back while the node has too much to hear.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ pub trait LocalLine: Send {
 
 /// Where a node in this process says what it has to say to a client.
 #[derive(Debug)]
-pub struct LocalEar {
+pub(crate) struct LocalEar {
     frames: Option<Sender<Bytes>>,
     bell: Arc<Bell>,
 }
@@ -48,7 +48,7 @@ pub(super) struct Line {
 
 impl LocalEar {
     /// A frame for the client.
-    pub fn hear(&self, frame: Bytes) {
+    pub(crate) fn hear(&self, frame: Bytes) {
         if let Some(frames) = &self.frames {
             // A client that is gone hears nothing, and has told so.
             let _ = frames.send(frame);
@@ -57,7 +57,7 @@ impl LocalEar {
     }
 
     /// There is room again for what the client says.
-    pub fn room(&self) {
+    pub(crate) fn room(&self) {
         self.bell.ring();
     }
 }

@@ -31,7 +31,7 @@ mod transport;
 
 pub use error::{Cause, ClientError, Failure, PublishError, Refusal, Retry};
 pub use handle::{Client, Traffic};
-pub use local::{LocalEar, LocalLine, LocalNode};
+pub(crate) use local::{LocalEar, LocalLine, LocalNode};
 pub use options::{Address, ConnectOptions, Level, ProducerOptions, Start, Wanted};
 pub use producer::{Confirm, Outcome, Producer, Receipt};
 pub use subscription::{Delivered, Item, Subscription};

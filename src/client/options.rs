@@ -164,6 +164,14 @@ impl From<Start> for client::From {
 
 impl ConnectOptions {
     /// Connects to `addresses` and whatever nodes these name, within 10 s.
+    ///
+    /// ```
+    /// use weft::client::{Address, ConnectOptions};
+    ///
+    /// let hosts = ["10.0.0.1", "10.0.0.2"];
+    /// let addresses = hosts.map(|host| Address::open(format!("tcp://{host}:7101")));
+    /// let options = ConnectOptions::new(addresses.to_vec());
+    /// ```
     pub fn new(addresses: Vec<Address>) -> Self {
         Self {
             addresses,
@@ -192,6 +200,13 @@ impl From<&str> for ConnectOptions {
 
 impl Address {
     /// An open endpoint.
+    ///
+    /// ```
+    /// use weft::client::Address;
+    ///
+    /// let address = Address::open("tcp://127.0.0.1:7101");
+    /// assert_eq!(address.server_key, None);
+    /// ```
     pub fn open(endpoint: impl Into<String>) -> Self {
         Self {
             endpoint: endpoint.into(),
@@ -201,6 +216,19 @@ impl Address {
     }
 
     /// An endpoint that speaks CURVE, of the node with this public key.
+    ///
+    /// ```
+    /// use weft::client::{Address, ConnectOptions};
+    /// use weft::topology::{PublicKey, SecretKey};
+    ///
+    /// # fn options(public: PublicKey, own: SecretKey) -> ConnectOptions {
+    /// ConnectOptions {
+    ///     // As `weft keys new --for client` wrote it.
+    ///     identity: Some(own),
+    ///     ..ConnectOptions::new(vec![Address::curve("tcp://10.0.0.1:7101", public)])
+    /// }
+    /// # }
+    /// ```
     pub fn curve(endpoint: impl Into<String>, server_key: PublicKey) -> Self {
         Self {
             server_key: Some(server_key),
@@ -209,7 +237,7 @@ impl Address {
     }
 
     /// A node of this process. `name` is what it is called in errors.
-    pub fn local(name: impl Into<String>, node: Arc<dyn LocalNode>) -> Self {
+    pub(crate) fn local(name: impl Into<String>, node: Arc<dyn LocalNode>) -> Self {
         Self {
             local: Some(Local(node)),
             ..Self::open(name)
@@ -228,7 +256,14 @@ impl Default for ProducerOptions {
 }
 
 impl Wanted {
-    /// What comes from now on under `pattern`.
+    /// What is stored under `pattern` from `start` on, and what comes.
+    ///
+    /// ```
+    /// use weft::client::{Start, Wanted};
+    ///
+    /// let all = Wanted::new("orders.#", Start::Start);
+    /// assert_eq!(all.cursor, None);
+    /// ```
     pub fn new(pattern: impl Into<String>, start: Start) -> Self {
         Self {
             pattern: pattern.into(),

@@ -74,6 +74,19 @@ pub struct Producer {
 pub struct Confirm(oneshot::Receiver<Outcome>);
 
 /// What became of one record.
+///
+/// ```
+/// use weft::client::{Outcome, Receipt};
+///
+/// fn told(outcome: &Outcome) -> String {
+///     match outcome {
+///         Ok(Receipt::Stored { id, .. }) => format!("stored at {id}"),
+///         Ok(Receipt::Taken) => "taken".to_owned(),
+///         Err(error) => error.to_string(),
+///     }
+/// }
+/// assert_eq!(told(&Ok(Receipt::Taken)), "taken");
+/// ```
 pub type Outcome = Result<Receipt, PublishError>;
 
 /// A record that went on.

@@ -66,6 +66,17 @@ pub struct NodeOptions {
 impl Node {
     /// Starts the node of this name. Done once it serves.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, text) = one_node();
+    /// # let topology: weft::Topology = text.parse()?;
+    /// let node = weft::Node::start(topology, "a").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Why it did not start. Nothing is bound then.
     pub async fn start(topology: Topology, name: &str) -> Result<Self, StartError> {
@@ -73,6 +84,22 @@ impl Node {
     }
 
     /// The same with options.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, text) = one_node();
+    /// # let topology: weft::Topology = text.parse()?;
+    /// use weft::embed::{Node, NodeOptions};
+    ///
+    /// let data = tempfile::tempdir()?;
+    /// let options = NodeOptions { data: Some(data.path().into()), ..NodeOptions::default() };
+    /// let node = Node::start_with(topology, "a", options).await?;
+    /// # node.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Why it did not start. Nothing is bound then.
@@ -89,6 +116,19 @@ impl Node {
 
     /// A client of this node, through no socket. It does not go on at other nodes.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, text) = one_node();
+    /// # let topology: weft::Topology = text.parse()?;
+    /// let node = weft::Node::start(topology, "a").await?;
+    /// let client = node.client().await?;
+    /// assert_eq!(client.welcome().node, "a");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ClientError::Unreachable`] if the node has ended.
     pub async fn client(&self) -> Result<Client, ClientError> {
@@ -102,16 +142,59 @@ impl Node {
     }
 
     /// Stops the node gracefully: it hands over what it leads, and has stopped within 5 s.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, text) = one_node();
+    /// # let topology: weft::Topology = text.parse()?;
+    /// use weft::actor::Exit;
+    ///
+    /// let node = weft::Node::start(topology, "a").await?;
+    /// assert!(matches!(node.stop().await, Exit::Stopped));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn stop(self) -> Exit {
         self.handle.stop().await
     }
 
     /// Whether the node has ended by itself; `stop` says why.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, text) = one_node();
+    /// # let topology: weft::Topology = text.parse()?;
+    /// let node = weft::Node::start(topology, "a").await?;
+    /// if node.has_ended() {
+    ///     println!("{:?}", node.stop().await);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn has_ended(&self) -> bool {
         self.handle.has_ended()
     }
 
     /// Fails one of its sockets as if libzmq had, to see that it is opened again. For drills.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shown.inc"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (_folder, text) = one_node();
+    /// # let topology: weft::Topology = text.parse()?;
+    /// use weft::actor::SocketName;
+    ///
+    /// let node = weft::Node::start(topology, "a").await?;
+    /// node.fail_socket(SocketName::Clients(0));
+    /// let client = node.client().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fail_socket(&self, socket: SocketName) {
         self.handle.fail_socket(socket);
     }
@@ -122,7 +205,7 @@ impl NodeOptions {
     ///
     /// # Errors
     /// If the system has no randomness.
-    pub fn resolve(self, topology: &Topology, name: &str) -> Result<Start, StartError> {
+    pub(crate) fn resolve(self, topology: &Topology, name: &str) -> Result<Start, StartError> {
         Ok(Start {
             data: self.data.unwrap_or_else(|| topology.data_folder(name)),
             seed: self.seed.map_or_else(draw, Ok)?,

@@ -1,9 +1,10 @@
 //! Keeps the house in order: what each room may import, the shape of files, the clauses of the
-//! protocol that tests cite, what lies where, and the libzmq that is built.
+//! protocol that tests cite, examples in docs, what lies where, and the libzmq that is built.
 //!
 //! Every check is a function from text to problems, so that each is also shown to fail.
 
 mod clauses;
+mod examples;
 mod house;
 mod rooms;
 mod shape;

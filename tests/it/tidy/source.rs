@@ -26,6 +26,11 @@ pub(super) fn test_part(text: &str) -> &str {
     text.find("#[cfg(test)]").map_or("", |at| &text[at..])
 }
 
+/// A file without it.
+pub(super) fn code_part(text: &str) -> &str {
+    &text[..text.len() - test_part(text).len()]
+}
+
 /// Identifiers and keywords of masked code, each with its line from 1.
 pub(super) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     code.lines().enumerate().flat_map(|(line, text)| {
