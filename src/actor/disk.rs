@@ -18,6 +18,14 @@ use crate::node::{Gauges, Input};
 use crate::store::{Journal, Reader, RealDisk, StoreError};
 use crate::types::{JournalItem, LoadRequest, LogEntry, Partition};
 
+/// The name of the thread that confirms wait for.
+const WRITER: &str = "weft-write";
+
+/// The niceness of the others: beside somebody who wants the processor they have about a tenth of
+/// it (sched(7): a step is a factor of 1.25), and all of it otherwise. So history and housekeeping
+/// take little from confirms where both are more than a machine can do.
+const YIELDING: i32 = 10;
+
 /// The way to the threads.
 pub(super) struct DiskThreads {
     writer: mpsc::Sender<Task>,
@@ -69,7 +77,7 @@ impl DiskThreads {
         };
         writing.measure();
         let guard = living.clone();
-        thread("weft-write", guard, move || writing.run(&tasks))?;
+        thread(WRITER, guard, move || writing.run(&tasks))?;
         let node = node.clone();
         let guard = living.clone();
         let answers = node.clone();
@@ -124,13 +132,18 @@ impl DiskEnd {
 }
 
 fn thread(
-    name: &str,
+    name: &'static str,
     living: mpsc::Sender<Infallible>,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<(), StartError> {
     let span = tracing::Span::current();
     let run = move || {
         fatal::end_process_on_panic();
+        // Of this thread alone on Linux; elsewhere it would be the whole process.
+        if cfg!(target_os = "linux") && name != WRITER {
+            // A thread that may not yield goes on as it is.
+            let _ = rustix::process::setpriority_process(None, YIELDING);
+        }
         let _span = span.entered();
         body();
         drop(living);

@@ -8,10 +8,8 @@ pub(super) const SPARE_TEMPORARY: &str = "spare.tmp";
 /// A spare that is durable and all zeros.
 pub(super) const SPARE: &str = "spare";
 
-/// Zeros per write.
-const WRITE: usize = 256 << 10;
-/// Zeros per sync: a commit that waits behind one waits for no more than this.
-const SYNC: u64 = 4 << 20;
+/// Zeros per write and sync: a commit that waits behind one waits for no more than this.
+const STEP: u64 = 256 << 10;
 
 /// Where the spare is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,16 +39,14 @@ fn write<D: Disk>(disk: &D, bytes: u64) -> Result<(), StoreError> {
     let file = disk
         .create(SPARE_TEMPORARY)
         .map_err(failed("cannot make"))?;
-    let zeros = vec![0; WRITE];
+    let zeros = vec![0; STEP as usize];
     let mut position = 0;
     while position < bytes {
-        let now = (bytes - position).min(WRITE as u64);
+        let now = (bytes - position).min(STEP);
         file.write_at(&zeros[..now as usize], position)
             .map_err(failed("cannot write"))?;
+        file.sync().map_err(failed("cannot sync"))?;
         position += now;
-        if position == bytes || position.is_multiple_of(SYNC) {
-            file.sync().map_err(failed("cannot sync"))?;
-        }
     }
     disk.rename(SPARE_TEMPORARY, SPARE)
         .map_err(failed("cannot rename"))?;
