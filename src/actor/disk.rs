@@ -18,12 +18,9 @@ use crate::node::{Gauges, Input};
 use crate::store::{Journal, Reader, RealDisk, StoreError};
 use crate::types::{JournalItem, LoadRequest, LogEntry, Partition};
 
-/// The name of the thread that confirms wait for.
-const WRITER: &str = "weft-write";
-
-/// The niceness of the others: beside somebody who wants the processor they have about a tenth of
-/// it (sched(7): a step is a factor of 1.25), and all of it otherwise. So history and housekeeping
-/// take little from confirms where both are more than a machine can do.
+/// The niceness of the threads that no confirm waits for: beside somebody who wants the processor
+/// they have about a tenth of it (sched(7): a step is a factor of 1.25), and all of it otherwise.
+/// So history and housekeeping take little from confirms where both are more than a machine can do.
 const YIELDING: i32 = 10;
 
 /// The way to the threads.
@@ -77,15 +74,19 @@ impl DiskThreads {
         };
         writing.measure();
         let guard = living.clone();
-        thread(WRITER, guard, move || writing.run(&tasks))?;
+        thread("weft-write", guard, move || writing.run(&tasks))?;
         let node = node.clone();
         let guard = living.clone();
         let answers = node.clone();
         thread("weft-read", guard, move || {
+            yield_to_confirms();
             read(&files, &loads, &answers, &to_look);
         })?;
         let house = Housekeeping::new(beside, node);
-        thread("weft-spare", living, move || house.run(&wishes))?;
+        thread("weft-spare", living, move || {
+            yield_to_confirms();
+            house.run(&wishes);
+        })?;
         let threads = Self {
             writer,
             reader,
@@ -132,18 +133,13 @@ impl DiskEnd {
 }
 
 fn thread(
-    name: &'static str,
+    name: &str,
     living: mpsc::Sender<Infallible>,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<(), StartError> {
     let span = tracing::Span::current();
     let run = move || {
         fatal::end_process_on_panic();
-        // Of this thread alone on Linux; elsewhere it would be the whole process.
-        if cfg!(target_os = "linux") && name != WRITER {
-            // A thread that may not yield goes on as it is.
-            let _ = rustix::process::setpriority_process(None, YIELDING);
-        }
         let _span = span.entered();
         body();
         drop(living);
@@ -154,6 +150,16 @@ fn thread(
             what: "a thread for the disk",
             why,
         }),
+    }
+}
+
+/// Lets others of this machine go before the calling thread.
+fn yield_to_confirms() {
+    // Elsewhere than on Linux it would be the whole process.
+    if cfg!(target_os = "linux")
+        && let Err(why) = rustix::process::setpriority_process(None, YIELDING)
+    {
+        tracing::debug!("a thread of the disk does not yield the processor: {why}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Disks that lose what they had synced, with real processes: it is found by whoever reads it or by
 //! the scrub, fetched from another node, and stands where it stood.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -130,8 +131,9 @@ fn wait_until_mended(fabric: &Fabric, node: &str, segments: u64) {
     healthy(fabric);
 }
 
-/// Damages the first segment of the node that leads, and reads all; which node found it.
-fn found_by_reading(fabric: &Fabric, nodes: &[Process; 3]) -> usize {
+/// Damages the first segment of the node that leads, and reads all; which node found it, and the
+/// segment's number.
+fn found_by_reading(fabric: &Fabric, nodes: &[Process; 3]) -> (usize, u64) {
     for _ in 0..5 {
         let leader = leader(fabric);
         let at = NAMES.iter().position(|name| *name == leader);
@@ -141,12 +143,19 @@ fn found_by_reading(fabric: &Fabric, nodes: &[Process; 3]) -> usize {
         let before = rot(&files[0]);
         read_all(fabric);
         if nodes[at].flat_log().contains("of the journal is damaged: ") {
-            return at;
+            return (at, number(&files[0]));
         }
         // Another led by then, as happens on a busy machine, and its copy was read.
         write(&files[0], &before);
     }
     panic!("nobody who leads finds it");
+}
+
+/// The number in a segment's file name.
+fn number(path: &Path) -> u64 {
+    let name = path.file_stem().and_then(OsStr::to_str).expect("a name");
+    let digits = name.strip_prefix("journal-").expect("a segment");
+    u64::from_str_radix(digits, 16).expect("a number")
 }
 
 // Promise 1: what was synced once is read as it was written, whatever a disk loses later.
@@ -164,10 +173,11 @@ fn what_a_disk_loses_comes_back_from_another_node() {
 
     // Whoever reads it finds it, on the node that leads; the reader waits a moment and misses
     // nothing.
-    let at = found_by_reading(&fabric, &nodes);
+    let (at, segment) = found_by_reading(&fabric, &nodes);
     wait_until_mended(&fabric, NAMES[at], 1);
     let log = nodes[at].flat_log();
-    assert!(log.contains("of the journal is whole again"), "{log}");
+    let told = format!("segment {segment} of the journal is whole again");
+    assert!(log.contains(&told), "{told}: {log}");
 
     // The scrub finds it, on one that nobody reads from.
     let at = (at + 1) % NAMES.len();

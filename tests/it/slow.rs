@@ -144,6 +144,36 @@ fn promise_5_a_mute_peer_and_a_mute_reader_cost_no_more_than_declared() {
 /// Publishes that one client sends without waiting, while no disk syncs.
 const FLOOD: u64 = 1_500;
 
+/// The niceness of each of the process's threads, by its name.
+fn niceness(node: &Process) -> BTreeSet<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", node.id())).expect("it runs");
+    let told = tasks.filter_map(|task| {
+        // A thread may end meanwhile.
+        let stat = fs::read_to_string(task.expect("a thread").path().join("stat")).ok()?;
+        // proc_pid_stat(5): the name is in parentheses, and the niceness the 19th field.
+        let (before, after) = stat.rsplit_once(") ").expect("a name");
+        let name = before.split_once('(').expect("a name").1;
+        let nice = after.split(' ').nth(16).expect("a field");
+        Some((name.to_owned(), nice.to_owned()))
+    });
+    told.collect()
+}
+
+// What no confirm waits for goes after it where processors are few.
+#[test]
+fn history_and_housekeeping_yield_the_processor_to_confirms() {
+    let fabric = Fabric::new(&NAMES);
+    let node = start(&fabric, "a", &[]);
+    let yields = |name: &str, nice: &str| niceness(&node).contains(&(name.into(), nice.into()));
+    for name in ["weft-read", "weft-spare"] {
+        wait_until("it yields", || yields(name, "10"));
+    }
+    let mut others = niceness(&node);
+    others.retain(|(name, _)| !["weft-read", "weft-spare"].contains(&name.as_str()));
+    assert!(others.contains(&("weft-write".into(), "0".into())));
+    assert!(others.iter().all(|(_, nice)| nice == "0"), "{others:?}");
+}
+
 #[test]
 fn promise_5_a_producer_faster_than_the_disk_is_told_to_wait() {
     let fabric = Fabric::new(&NAMES);

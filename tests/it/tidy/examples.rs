@@ -18,8 +18,9 @@ fn every_public_item_of_the_client_has_an_example() {
 fn an_item_without_an_example_is_seen() {
     let text = "/// ```\n/// ```\n#[derive(\n    Debug,\n)]\npub struct Shown;\n\n\
                 impl Shown {\n    /// Words.\n    pub async fn tell() {}\n    \
-                pub(crate) fn own() {}\n}\n";
-    let missing: Vec<&str> = without_example(text).collect();
+                pub(crate) fn own() {}\n}\n\n\
+                #[cfg(test)]\nmod tests {\n    pub fn ready() {}\n}\n";
+    let missing: Vec<&str> = without_example(code_part(text)).collect();
     assert_eq!(missing, ["pub async fn tell() {}"]);
 }
 
