@@ -16,8 +16,9 @@ use crate::blocking::Client;
 use crate::fabric::{NAMES, code, healthy, text};
 use crate::support::{Fabric, Process, flat, wait_for, wait_until, weft};
 
-/// Records, and the bytes of each: several segments.
-const RECORDS: usize = 400;
+/// Records, and the bytes of each: several full segments, whatever short ones lie between them,
+/// begun while no spare was there.
+const RECORDS: usize = 600;
 const BODY: usize = 50_000;
 
 fn client(fabric: &Fabric) -> Client {
