@@ -25,8 +25,17 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn open<D: Disk>(disk: &D) -> Result<(Journal<D>, Vec<JournalItem>), StoreError> {
+    open_as(disk, &identity(), SETTINGS)
+}
+
+/// Opens the journal of a node and reads all that it holds, in whatever segments it stands.
+pub(crate) fn open_as<D: Disk>(
+    disk: &D,
+    identity: &Identity,
+    settings: Settings,
+) -> Result<(Journal<D>, Vec<JournalItem>), StoreError> {
     let mut all = Vec::new();
-    let journal = Journal::open(disk.clone(), &identity(), SETTINGS, &mut |found| {
+    let journal = Journal::open(disk.clone(), identity, settings, &mut |found| {
         all.push(found);
         Ok(())
     })?;

@@ -7,13 +7,16 @@ use std::process::Output;
 
 use rustix::process::Signal;
 use weft::channel::{Stamp, Stream};
-use weft::store::{Found, Identity, Journal, RealDisk, Settings};
-use weft::types::{Checkpoint, EntryKind, JournalItem, LogEntry, Partition, Record, Wall};
+use weft::store::{Identity, Journal, RealDisk, Settings};
+use weft::types::{
+    Checkpoint, EntryKind, Incarnation, JournalItem, LogEntry, Partition, Record, Wall,
+};
 use weft::wire::client::{ConfirmLevel, Publish, Reply, Request};
 use weft::wire::entry::EntryHead;
 use weft::wire::records::{RawRecords, crc, encode_record};
 
 use crate::fabric::{NAMES, healthy};
+use crate::journal_kit::open_as;
 use crate::support::{Fabric, Process, flat, wait_until, weft};
 
 /// Three publishes of two records each, into one partition.
@@ -63,21 +66,11 @@ fn rewrite(fabric: &Fabric, node: &str, change: impl FnOnce(&mut Vec<JournalItem
         node: node.into(),
         fresh,
     };
-    let mut items = Vec::new();
     let disk = RealDisk::open(&folder).expect("a folder");
-    let journal = Journal::open(
-        disk,
-        &identity(weft::types::Incarnation(1)),
-        settings,
-        &mut |found| match found {
-            Found::Item(item) => {
-                items.push(item);
-                Ok(())
-            }
-            Found::Covered(entries) => Err(format!("{entries:?} in a journal of one segment")),
-        },
-    );
-    let incarnation = journal.expect("a journal").incarnation();
+    let stopped = open_as(&disk, &identity(Incarnation(1)), settings);
+    let (journal, mut items) = stopped.expect("a journal");
+    let incarnation = journal.incarnation();
+    drop(journal);
     change(&mut items);
     fs::remove_dir_all(&folder).expect("removed");
     fs::create_dir_all(&folder).expect("made anew");

@@ -135,7 +135,12 @@ fn a_damaged_folder_is_moved_away_before_it_is_replaced() {
     let [_, _, c] = &mut nodes;
     c.kill();
     let data = fabric.data("c");
-    fs::remove_file(data.join("journal-0000000000000001.seg")).expect("it is gone");
+    for file in fs::read_dir(&data).expect("a folder") {
+        let path = file.expect("a file").path();
+        if path.extension().is_some_and(|extension| extension == "seg") {
+            fs::remove_file(path).expect("it is gone");
+        }
+    }
     *c = fabric.start("c");
     assert_eq!(c.wait().code(), Some(1));
     let told = c.flat_log();
