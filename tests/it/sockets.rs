@@ -56,6 +56,28 @@ fn a_node_without_its_peers_still_ends_within_5_s() {
     assert!(start.elapsed() < Duration::from_secs(5), "{}", node.log());
 }
 
+/// The libzmq that is built here knows what Linux has: an event descriptor, which no child process
+/// gets, is what it gives without a pair of sockets; and its timers go by a clock that nobody sets.
+#[test]
+#[cfg(target_os = "linux")]
+fn libzmq_uses_what_linux_has() {
+    let context = zmq::Context::new();
+    let socket = context.socket(zmq::DEALER).expect("a socket");
+    let descriptor = socket.get_fd().expect("a descriptor");
+    let is = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).expect("it is open");
+    assert_eq!(is.to_str(), Some("anon_inode:[eventfd]"));
+    let info =
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("it is open");
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = u32::from_str_radix(flags.expect("flags").trim(), 8).expect("an octal number");
+    assert_ne!(flags & rustix::fs::OFlags::CLOEXEC.bits(), 0, "{info}");
+    // All definitions are made at one place; this one cannot be seen from outside.
+    let names = std::fs::read_dir("/proc/self/task").expect("threads");
+    let names =
+        names.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    assert!(names.into_iter().any(|name| name.starts_with("ZMQbg/IO/")));
+}
+
 #[test]
 fn what_a_node_says_goes_to_stderr_with_its_name() {
     let fabric = Fabric::new(&["a"]);
