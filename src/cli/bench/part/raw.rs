@@ -15,6 +15,10 @@ use crate::wire::encode_request;
 /// Sockets of one context: libzmq's own bound is 1,023.
 const SOCKETS_PER_CONTEXT: usize = 1_000;
 
+/// Clients that connect at the same time. What waits to be accepted has a bound, in libzmq 100 if
+/// nothing else is said, and the system comes back to those beyond it after seconds only.
+const AT_A_TIME: usize = 100;
+
 /// Where ROUTERs listen.
 const ANYWHERE: &str = "tcp://127.0.0.1:*";
 
@@ -188,6 +192,11 @@ fn answer(dealer: &Socket) -> Result<(), Failure> {
         match dealer.recv_msg(0) {
             Ok(_) => return Ok(()),
             Err(zmq::Error::EAGAIN | zmq::Error::EINTR) if Instant::now() < deadline => {}
+            Err(zmq::Error::EAGAIN) => {
+                let seconds = STALLED.as_secs();
+                let text = format!("a client had no answer within {seconds} s");
+                return Err(Failure::internal(text));
+            }
             Err(why) => return Err(failed(why)),
         }
     }
@@ -249,8 +258,13 @@ pub(super) fn hold(
         dealer.connect(endpoint).map_err(failed)?;
         dealer.send(&word[..], 0).map_err(failed)?;
         held.push(dealer);
+        if held.len().is_multiple_of(AT_A_TIME) {
+            for dealer in &held[held.len() - AT_A_TIME..] {
+                answer(dealer)?;
+            }
+        }
     }
-    for dealer in &held {
+    for dealer in &held[count - count % AT_A_TIME..] {
         answer(dealer)?;
     }
     let mut answered = Made {
