@@ -128,3 +128,46 @@ fn read<'a>(bytes: &'a [u8], pattern: &Pattern) -> Result<(RawRecord<'a>, bool),
     let matches = |subject| pattern.matches(subject);
     Ok((record, record.subject.is_some_and(matches)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::Window;
+    use super::*;
+    use crate::types::Record;
+    use crate::wire::entry::BatchHead;
+    use crate::wire::records::encode_record;
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_named_by_its_offset() {
+        let mut records = Vec::new();
+        encode_record(&Record::new("orders.eu", "一顶帽子"), &mut records);
+        // The next one tells of more bytes than there are.
+        records.extend_from_slice(&[0x7f; 3]);
+        let batch = BatchHead {
+            count: 2,
+            bytes: records.len() as u32,
+            ..BatchHead::default()
+        };
+        let head = EntryHead {
+            first_offset: 40,
+            batches: vec![batch],
+            ..EntryHead::default()
+        };
+        let fetched = Fetched {
+            request: 1,
+            entries: vec![head.encode(&[records.into()])],
+            next: 42,
+            start: None,
+            refusal: None,
+        };
+        let window = Window::new(1_000, 1_000);
+        let windows = Windows {
+            own: window,
+            session: window,
+        };
+        let pattern = Pattern::parse("orders.#").expect("a pattern");
+        let picked = pick((&pattern, None), &windows, Some(40), &fetched);
+        let why = picked.map(|picked| picked.next).expect_err("a bad record");
+        assert!(why.starts_with("at offset 41: "), "{why}");
+    }
+}

@@ -206,7 +206,7 @@ mod tests {
 
         #[test]
         fn a_sound_checksum_over_nonsense_does_not_panic(
-            kind in 0_u8..5,
+            kind in 0_u8..7,
             name_bytes in 0_u8..9,
             body in prop::collection::vec(any::<u8>(), 0..60),
         ) {
