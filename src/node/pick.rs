@@ -131,8 +131,8 @@ fn read<'a>(bytes: &'a [u8], pattern: &Pattern) -> Result<(RawRecord<'a>, bool),
 
 #[cfg(test)]
 mod tests {
-    use super::super::window::Window;
     use super::*;
+    use crate::node::window::Window;
     use crate::types::Record;
     use crate::wire::entry::BatchHead;
     use crate::wire::records::encode_record;
