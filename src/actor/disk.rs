@@ -23,9 +23,6 @@ use crate::types::{JournalItem, LoadRequest, LogEntry, Partition};
 /// So history and housekeeping take little from confirms where both are more than a machine can do.
 const YIELDING: i32 = 10;
 
-/// How soon a spare is wished for again that was not made: a disk may be short of space for long.
-const SPARE_AGAIN: Duration = Duration::from_secs(1);
-
 /// The way to the threads.
 pub(super) struct DiskThreads {
     writer: mpsc::Sender<Task>,
@@ -74,7 +71,6 @@ impl DiskThreads {
             node: node.clone(),
             measured: Arc::clone(&measured),
             wishes: wish,
-            wished: None,
         };
         writing.measure();
         let guard = living.clone();
@@ -172,8 +168,6 @@ struct Writer {
     node: Recipient<Completed>,
     measured: Arc<Measured>,
     wishes: mpsc::Sender<Wish>,
-    /// When a spare was wished for last.
-    wished: Option<Instant>,
 }
 
 impl Writer {
@@ -190,7 +184,9 @@ impl Writer {
                     };
                     self.node.do_send(Completed(done));
                     // After the answer: nobody waits for this.
-                    self.wish_for_spare();
+                    if self.journal.wants_spare() {
+                        let _ = self.wishes.send(Wish::Spare);
+                    }
                     if self.journal.wants_recycling() {
                         let _ = self.wishes.send(Wish::Recycle);
                     }
@@ -214,15 +210,6 @@ impl Writer {
         self.measured.sync_us.store(us, Relaxed);
         self.measured.syncs.fetch_add(1, Relaxed);
         Ok(())
-    }
-
-    /// Wishes for a spare, though not with every commit until it is there, or where none can be.
-    fn wish_for_spare(&mut self) {
-        let lately = |at: Instant| at.elapsed() < SPARE_AGAIN;
-        if self.journal.wants_spare() && !self.wished.is_some_and(lately) {
-            self.wished = Some(Instant::now());
-            let _ = self.wishes.send(Wish::Spare);
-        }
     }
 
     fn measure(&mut self) {

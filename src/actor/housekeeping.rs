@@ -16,6 +16,9 @@ use crate::types::{DamagedSegment, LogEntry, Partition};
 /// How often a scrub reads a piece.
 const SCRUB_EVERY: Duration = Duration::from_millis(250);
 
+/// How soon a spare is tried again that could not be made: it is wished for with every commit.
+const SPARE_AGAIN: Duration = Duration::from_secs(1);
+
 /// What is asked of the thread.
 pub(super) enum Wish {
     /// Prefill the next segment.
@@ -37,6 +40,8 @@ pub(super) struct Housekeeping {
     node: Recipient<Completed>,
     /// Whether there may be more to write anew.
     compacts: bool,
+    /// No spare is tried before.
+    spare_at: Instant,
     scrub: Scrub,
     scrub_at: Instant,
     /// What the node was told last.
@@ -49,6 +54,7 @@ impl Housekeeping {
             files,
             node,
             compacts: false,
+            spare_at: Instant::now(),
             scrub: Scrub::default(),
             scrub_at: Instant::now() + SCRUB_EVERY,
             told: Vec::new(),
@@ -74,11 +80,13 @@ impl Housekeeping {
 
     fn fulfil(&mut self, wish: Wish) {
         match wish {
+            Wish::Spare if Instant::now() < self.spare_at => {}
             Wish::Spare => {
                 if let Err(why) = self.files.prepare_spare() {
                     tracing::warn!(
                         "the next segment is not prepared, so its syncs will be slower: {why}"
                     );
+                    self.spare_at = Instant::now() + SPARE_AGAIN;
                 }
             }
             Wish::Recycle => {

@@ -71,7 +71,7 @@ fn libzmq_uses_what_linux_has() {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = u32::from_str_radix(flags.expect("flags").trim(), 8).expect("an octal number");
     assert_ne!(flags & rustix::fs::OFlags::CLOEXEC.bits(), 0, "{info}");
-    // All definitions are made at one place; this one cannot be seen from outside.
+    // Which clock it takes cannot be seen from outside; its threads' names are told beside it.
     let names = std::fs::read_dir("/proc/self/task").expect("threads");
     let names =
         names.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
