@@ -23,6 +23,9 @@ use crate::types::{JournalItem, LoadRequest, LogEntry, Partition};
 /// So history and housekeeping take little from confirms where both are more than a machine can do.
 const YIELDING: i32 = 10;
 
+/// The name of the thread that writes and syncs.
+pub(super) const WRITER: &str = "weft-write";
+
 /// The way to the threads.
 pub(super) struct DiskThreads {
     writer: mpsc::Sender<Task>,
@@ -74,7 +77,7 @@ impl DiskThreads {
         };
         writing.measure();
         let guard = living.clone();
-        thread("weft-write", guard, move || writing.run(&tasks))?;
+        thread(WRITER, guard, move || writing.run(&tasks))?;
         let node = node.clone();
         let guard = living.clone();
         let answers = node.clone();

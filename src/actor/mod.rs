@@ -5,6 +5,7 @@
 //! for a node.
 
 mod assemble;
+mod cores;
 mod disk;
 mod duties;
 mod error;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::assemble::{AllMade, Ends, start_actors};
+use super::cores;
 use super::disk::DiskEnd;
 use super::error::StartError;
 use super::fatal;
@@ -131,8 +132,13 @@ pub fn run_node(
     let prepared = Prepared::new(topology, name, start)?;
     let (events, inbox) = unbounded_channel();
     let to_stop = events.clone();
-    let signals = move || stop_on_signals(to_stop);
-    prepared.run(events, inbox, signals, |_| ready())
+    let mut nodes = prepared.topology.nodes.iter();
+    let position = nodes.position(|node| node.name.as_str() == name);
+    let own_process = move || {
+        actix::spawn(cores::share(position.unwrap_or_default()));
+        stop_on_signals(to_stop)
+    };
+    prepared.run(events, inbox, own_process, |_| ready())
 }
 
 /// Starts a node on a thread of its own. Done once everything is bound. To cancel it stops what
@@ -251,7 +257,7 @@ impl Prepared {
         self,
         events: UnboundedSender<Event>,
         mut inbox: UnboundedReceiver<Event>,
-        signals: impl FnOnce() -> Result<(), StartError>,
+        own_process: impl FnOnce() -> Result<(), StartError>,
         ready: impl FnOnce(LocalPort),
     ) -> Result<Exit, StartError> {
         let Self {
@@ -284,7 +290,7 @@ impl Prepared {
         let core = (node, clock, board);
         let system = System::new();
         let outcome: Result<(Exit, DiskEnd), StartError> = system.block_on(async {
-            signals()?;
+            own_process()?;
             let (actor, ends, disk) = start_actors(&sockets, made, journal, core, &events)?;
             tracing::info!("ready: {}", describe(&sockets));
             ready(ends.local.clone());

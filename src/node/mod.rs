@@ -469,8 +469,7 @@ impl Node {
         session.heard = now;
         session.delimited = delimited;
         session.principal = principal;
-        let id = payload.as_ref().ok().map(|payload| payload.frame);
-        let id = id.and_then(|frame| request_id(frame));
+        let sent = payload.as_ref().ok().map(|payload| payload.frame);
         match payload.and_then(|payload| decode_request(payload.frame)) {
             Ok(message) => {
                 let frame = parts.last().map_or(0, Bytes::len);
@@ -479,6 +478,7 @@ impl Node {
             }
             Err(error) => {
                 self.bad_frames += 1;
+                let id = sent.and_then(|frame| request_id(frame));
                 let refuse = publish::refuse(error.code(), id, error.to_string());
                 self.refuse(&client, refuse);
             }

@@ -4,8 +4,10 @@
 //! after the other. The leader stamps the head when it proposes; nobody changes it afterwards.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::scan::object_len;
 use crate::types::{Command, Offset, Wall};
 
 /// What an entry says about the records after it.
@@ -123,10 +125,8 @@ impl CommandHead {
     }
 
     fn decode(data: &Bytes) -> Result<Self, EntryError> {
-        let mut reader = std::io::Cursor::new(data.as_ref());
-        let entry: CommandEntry = rmp_serde::from_read(&mut reader)
-            .map_err(|error| EntryError::Head(error.to_string()))?;
-        let there = data.len() as u64 - reader.position();
+        let (entry, rest): (CommandEntry, _) = read_front(data)?;
+        let there = rest.len() as u64;
         match there {
             0 => Ok(entry.command),
             _ => Err(EntryError::Length { told: 0, there }),
@@ -156,11 +156,7 @@ impl EntryHead {
     /// Splits an entry into its head and the bytes of all its records; checks the sums, not the
     /// checksums.
     pub fn decode(data: &Bytes) -> Result<(Self, Bytes), EntryError> {
-        let mut reader = std::io::Cursor::new(data.as_ref());
-        let head: Self = rmp_serde::from_read(&mut reader)
-            .map_err(|error| EntryError::Head(error.to_string()))?;
-        // The reader read from `data`, so its position is within it.
-        let records = data.slice(reader.position() as usize..);
+        let (head, records): (Self, _) = read_front(data)?;
         let told = head
             .batches
             .iter()
@@ -183,6 +179,14 @@ impl EntryHead {
         }
         Ok((head, records))
     }
+}
+
+/// The object in front, and the bytes after it.
+fn read_front<T: DeserializeOwned>(data: &Bytes) -> Result<(T, Bytes), EntryError> {
+    let len = object_len(data).map_err(|error| EntryError::Head(error.to_string()))?;
+    let front =
+        rmp_serde::from_slice(&data[..len]).map_err(|error| EntryError::Head(error.to_string()))?;
+    Ok((front, data.slice(len..)))
 }
 
 #[cfg(test)]

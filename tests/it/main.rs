@@ -5,6 +5,7 @@ mod bench;
 mod blocking;
 mod cli;
 mod client;
+mod cores;
 mod crash;
 mod cursors;
 mod deploy;

@@ -9,6 +9,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::thread::{CpuSet, sched_getaffinity};
+
 /// A Python that can import pyzmq and msgpack: `WEFT_PYTHON`, or `target/venv`, which `.ci/run`
 /// makes. Without one the test is skipped.
 ///
@@ -49,6 +51,16 @@ pub(crate) fn node_modules(test: &str) -> Option<PathBuf> {
         test,
         "no Node with zeromq and @msgpack/msgpack in target/node",
     );
+    None
+}
+
+/// The cores that this process may run on, if these are two or more.
+pub(crate) fn two_cores(test: &str) -> Option<CpuSet> {
+    let all = sched_getaffinity(None).expect("the system tells");
+    if all.count() > 1 {
+        return Some(all);
+    }
+    skip(test, "there is one core");
     None
 }
 
