@@ -34,9 +34,9 @@ const CROWDED: u128 = 80;
 /// How libzmq names the threads that move bytes, after a prefix of its own.
 const CARRIER: &str = "/IO/";
 
-/// Lets the threads of this process that a message passes share a core while one is enough, the
-/// `position`th of those allowed. To be awaited on the node's own thread; ends where the system does
-/// not say what this needs to know.
+/// Lets the threads of this process that a message passes share a core while one is enough: the one
+/// at `position` of those allowed. To be awaited on the node's own thread; ends where the system
+/// does not say what this needs to know.
 pub(super) async fn share(position: usize) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,12 +45,7 @@ pub(super) async fn share(position: usize) {
     looks.tick().await;
     let why = match threads() {
         Ok(threads) => {
-            let on = None;
-            let mut cores = Cores {
-                position,
-                threads,
-                on,
-            };
+            let mut cores = Cores::new(position, threads);
             let Err(why) = cores.go_on(looks).await;
             // It may be what cannot be done.
             let _ = cores.free();
@@ -123,6 +118,14 @@ struct Cores {
 }
 
 impl Cores {
+    fn new(position: usize, threads: Vec<Pid>) -> Self {
+        Self {
+            position,
+            threads,
+            on: None,
+        }
+    }
+
     async fn go_on(&mut self, mut looks: Interval) -> io::Result<Infallible> {
         let mut judge = Judge::new();
         let mut before = Times::now(&self.threads)?;
