@@ -47,8 +47,9 @@ pub(super) async fn share(position: usize) {
         Ok(threads) => {
             let mut cores = Cores::new(position, threads);
             let Err(why) = cores.go_on(looks).await;
-            // It may be what cannot be done.
-            let _ = cores.free();
+            if let Err(why) = cores.free() {
+                tracing::warn!("the node's threads are left on one core: {why}");
+            }
             why
         }
         Err(why) => why,
@@ -126,6 +127,7 @@ impl Cores {
         }
     }
 
+    /// Until something cannot be read or done.
     async fn go_on(&mut self, mut looks: Interval) -> io::Result<Infallible> {
         let mut judge = Judge::new();
         let mut before = Times::now(&self.threads)?;
@@ -155,14 +157,15 @@ impl Cores {
     }
 
     fn free(&mut self) -> io::Result<()> {
-        let Some((core, allowed)) = self.on.take() else {
+        let Some((core, allowed)) = self.on else {
             return Ok(());
         };
         // Whoever has placed the threads elsewhere meanwhile knows better.
-        match sched_getaffinity(None)? == core {
-            true => self.place(&allowed),
-            false => Ok(()),
+        if sched_getaffinity(None)? == core {
+            self.place(&allowed)?;
         }
+        self.on = None;
+        Ok(())
     }
 
     fn place(&self, cores: &CpuSet) -> io::Result<()> {

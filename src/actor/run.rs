@@ -132,10 +132,10 @@ pub fn run_node(
     let prepared = Prepared::new(topology, name, start)?;
     let (events, inbox) = unbounded_channel();
     let to_stop = events.clone();
-    let mut nodes = prepared.topology.nodes.iter();
-    let position = nodes.position(|node| node.name.as_str() == name);
+    let nodes = prepared.topology.nodes.iter();
+    let position = nodes.take_while(|node| node.name.as_str() != name).count();
     let own_process = move || {
-        actix::spawn(cores::share(position.unwrap_or_default()));
+        actix::spawn(cores::share(position));
         stop_on_signals(to_stop)
     };
     prepared.run(events, inbox, own_process, |_| ready())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use rustix::thread::{CpuSet, Pid, sched_getaffinity};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
 use crate::skips::two_cores;
 use crate::support::{Fabric, Process, Speaker, wait_until};
@@ -33,20 +33,41 @@ fn are_on(node: &Process, wanted: &CpuSet, all: &CpuSet) -> bool {
         && others.iter().all(|name| cores.get(*name) == Some(all))
 }
 
+/// The first two of these cores, each alone.
+fn first_two(all: &CpuSet) -> [CpuSet; 2] {
+    let mut each = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
+    [(); 2].map(|()| {
+        let mut one = CpuSet::new();
+        one.set(each.next().expect("two cores"));
+        one
+    })
+}
+
+#[test]
+fn a_node_takes_no_core_that_it_was_not_given() {
+    let Some(all) = two_cores("a_node_takes_no_core_that_it_was_not_given") else {
+        return;
+    };
+    let [_, second] = first_two(&all);
+    let fabric = Fabric::new(&["a", "b"]);
+    // What this thread may use, a process that it starts may use.
+    sched_setaffinity(None, &second).expect("one of its cores");
+    let a = fabric.serve("a");
+    sched_setaffinity(None, &all).expect("all of its cores");
+    // By the time that one with all cores has settled, one that began before it has.
+    let b = fabric.serve("b");
+    wait_until("the other is on one", || are_on(&b, &second, &all));
+    assert!(are_on(&a, &second, &second), "{:?}", cores(&a));
+    assert!(!a.log().contains("stay on the cores"), "{}", a.log());
+}
+
 #[test]
 fn the_threads_that_a_message_passes_share_a_core_while_one_is_enough() {
     let test = "the_threads_that_a_message_passes_share_a_core_while_one_is_enough";
     let Some(all) = two_cores(test) else {
         return;
     };
-    let mut each = (0..CpuSet::MAX_CPU)
-        .filter(|core| all.is_set(*core))
-        .map(|core| {
-            let mut one = CpuSet::new();
-            one.set(core);
-            one
-        });
-    let (first, second) = (each.next().expect("one"), each.next().expect("another"));
+    let [first, second] = first_two(&all);
     let fabric = Fabric::new(&["a", "b"]);
     let (a, b) = (fabric.serve("a"), fabric.serve("b"));
     wait_until("the first node is on the first core", || {
